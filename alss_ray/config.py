@@ -1,0 +1,198 @@
+"""An experiment as plain data: frozen dataclasses, validated when made, with a stable hash.
+
+A *component* (task, strategy, generator) is itself a frozen dataclass whose fields are its options, so one
+description serves the command line, the search space, the hash and the columns of the records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Scalar = bool | int | float | str | None
+
+
+class UsageError(ValueError):
+    """Bad input: the message is one sentence that names the value and the remedy. Shells exit with status 2."""
+
+
+def local(**keywords: Any) -> Any:
+    """A dataclass field that says where something lies, not what it is: it stays out of the identity."""
+    return field(metadata={"identity": False}, **keywords)
+
+
+def component_name(component: Any) -> str:
+    """The name by which a component is asked for: its own `name`, else `package.module:Name`."""
+    kind = component if isinstance(component, type) else type(component)
+    return getattr(kind, "name", None) or f"{kind.__module__}:{kind.__qualname__}"
+
+
+def positive(component: str, **values: float) -> None:
+    """Raise UsageError unless every value is a finite number above zero."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise UsageError(f"{component}: {name} is {value}; give a finite number above 0.")
+
+
+def at_least(component: str, least: int, **values: int) -> None:
+    """Raise UsageError unless every value is at least `least`."""
+    for name, value in values.items():
+        if value < least:
+            raise UsageError(f"{component}: {name} is {value}; give {least} or more.")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One progressive-training experiment (Mo et al. 2020, Algorithms 1 and 2)."""
+
+    task: Any
+    """What is learnt: data, network, loss, metric and oracle."""
+    strategy: Any
+    """Which samples are labelled next."""
+    generator: Any = None
+    """The generative model of stage 1; None where the strategy needs no latent space."""
+    round_size: int = 20
+    """J: labels bought in each round."""
+    label_budget: int = 300
+    """Training labels bought in all; the last round takes what is left of it."""
+    validation_share: float = 0.5
+    """Validation labels, as a share of the label budget. They are bought too, and written down beside it."""
+    iterations: int = 150
+    """Training steps of the network in each round."""
+    batch_size: int = 64
+    """Samples in a training step."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    retrain: bool = False
+    """Start each round from a fresh network instead of the last round's weights (the paper warm-starts)."""
+    evaluate_every: int = 50
+    """Iterations between the validations inside a round (the drop and rebound of Figure 3); 0 for none."""
+    seed: int = 0
+    """The one seed; every random stream is derived from it by name."""
+
+    def __post_init__(self) -> None:
+        at_least("experiment", 1, round_size=self.round_size, label_budget=self.label_budget,
+                 iterations=self.iterations, batch_size=self.batch_size)  # fmt: skip
+        at_least("experiment", 0, evaluate_every=self.evaluate_every, seed=self.seed)
+        positive("experiment", learning_rate=self.learning_rate, validation_share=self.validation_share)
+        if self.label_budget < self.round_size:
+            raise UsageError(
+                f"The label budget of {self.label_budget} is below one round of {self.round_size}; "
+                "raise --label-budget or lower --round-size."
+            )
+
+    @property
+    def validation_size(self) -> int:
+        """Number of validation labels."""
+        return max(1, round(self.validation_share * self.label_budget))
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds until the label budget is spent."""
+        return -(-self.label_budget // self.round_size)
+
+    def components(self) -> dict[str, Any]:
+        """Role -> component, without those that are None."""
+        return {
+            role: part
+            for role in ("task", "strategy", "generator")
+            if (part := getattr(self, role)) is not None
+        }
+
+    def with_values(self, values: Mapping[str, Scalar]) -> Experiment:
+        """A copy with fields replaced by name, wherever in the experiment they stand.
+
+        Raises:
+            UsageError: a name that no part of this experiment has.
+        """
+        rest = dict(values)
+        changed: dict[str, Any] = {}
+        for role, part in self.components().items():
+            own = {f.name for f in dataclasses.fields(part)}
+            mine = {name: rest.pop(name) for name in list(rest) if name in own}
+            if mine:
+                changed[role] = dataclasses.replace(part, **mine)
+        known = {f.name for f in dataclasses.fields(self)} - {"task", "strategy", "generator"}
+        for name in rest:
+            if name not in known:
+                raise UsageError(
+                    f"No part of this experiment has a field {name!r}; it has {', '.join(sorted(flatten(self)))}."
+                )
+        return dataclasses.replace(self, **changed, **rest)
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that decides the result, seed included: 12 hexadecimal digits."""
+        return _digest({name: value for name, _, value in _leaves(self)})
+
+    @property
+    def configuration(self) -> str:
+        """The identity without the seed, so that replicates of one setting share it."""
+        return _digest({name: value for name, _, value in _leaves(self) if name != "seed"})
+
+
+def _digest(values: dict[str, Scalar]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def digest(component: Any, **context: Scalar) -> str:
+    """Hash of one component's options and of what it depends on: 16 hexadecimal digits."""
+    values = {f.name: getattr(component, f.name) for f in dataclasses.fields(component)}
+    plain = json.dumps({"component": component_name(component), **values, **context}, sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def _leaves(experiment: Experiment, identity_only: bool = True) -> Iterator[tuple[str, type, Scalar]]:
+    """(name, type, value) of every field, a component's name standing before its options."""
+    seen: set[str] = set()
+    for f in dataclasses.fields(experiment):
+        if f.name in ("task", "strategy", "generator"):
+            part = getattr(experiment, f.name)
+            leaves = [(f.name, str, component_name(part) if part is not None else None)]
+            if part is not None:
+                hints = typing.get_type_hints(type(part))
+                leaves += [
+                    (g.name, scalar_type(hints[g.name]), _plain(getattr(part, g.name)))
+                    for g in dataclasses.fields(part)
+                    if g.metadata.get("identity", True) or not identity_only
+                ]
+        else:
+            hint = typing.get_type_hints(Experiment)[f.name]
+            leaves = [(f.name, scalar_type(hint), getattr(experiment, f.name))]
+        for name, kind, value in leaves:
+            if name in seen:
+                raise UsageError(
+                    f"Two parts of this experiment have a field {name!r}; rename the component's own."
+                )
+            seen.add(name)
+            yield name, kind, value
+
+
+def flatten(experiment: Experiment, identity_only: bool = True) -> dict[str, Scalar]:
+    """Every field of the experiment and its components by name."""
+    return {name: value for name, _, value in _leaves(experiment, identity_only)}
+
+
+def column_types(experiment: Experiment) -> dict[str, type]:
+    """Name -> bool, int, float or str for every field: the configuration columns of the records."""
+    return {name: kind for name, kind, _ in _leaves(experiment)}
+
+
+def scalar_type(hint: Any) -> type:
+    """The plain type behind an annotation: Optional and Literal are looked through, paths are text."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is typing.Literal:
+        hint = type(typing.get_args(hint)[0])
+    return hint if hint in (bool, int, float, str) else str
+
+
+def _plain(value: Any) -> Scalar:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
