@@ -112,7 +112,7 @@ class Experiment:
         Raises:
             UsageError: a name that no part of this experiment has.
         """
-        rest = dict(values)
+        rest: dict[str, Any] = dict(values)
         changed: dict[str, Any] = {}
         for role, part in self.components().items():
             own = {f.name for f in dataclasses.fields(part)}
@@ -155,7 +155,8 @@ def _leaves(experiment: Experiment, identity_only: bool = True) -> Iterator[tupl
     for f in dataclasses.fields(experiment):
         if f.name in ("task", "strategy", "generator"):
             part = getattr(experiment, f.name)
-            leaves = [(f.name, str, component_name(part) if part is not None else None)]
+            name = component_name(part) if part is not None else None
+            leaves: list[tuple[str, type, Scalar]] = [(f.name, str, name)]
             if part is not None:
                 hints = typing.get_type_hints(type(part))
                 leaves += [

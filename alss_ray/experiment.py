@@ -1,0 +1,344 @@
+"""The round loop (Mo et al. 2020, Algorithms 1 and 2), resumable between any two phases.
+
+Round t: *propose* T(t) with the network of round t-1 (at random for t = 1), have it *labelled*, *append* it,
+*fit* F on T(1) to T(t), *evaluate*, *record*. So a row's scores and the labels it counts belong together, and
+the last round is like every other. The state is saved after each phase; a killed experiment goes on with the
+phase that was not finished, and every random stream is derived from the seed, its name and the round, so the
+records come out equal to the last bit on CPU.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import faiss
+import torch
+from torch import nn
+
+from alss_ray import provenance, records, rng
+from alss_ray.checkpoint import Checkpoint
+from alss_ray.config import Experiment, UsageError
+from alss_ray.generators.base import Embedding
+from alss_ray.generators.store import GeneratorSource, Request
+from alss_ray.labelled import LabelledSet
+from alss_ray.labelling import FREE, LABELLED, REFUSED, VALIDATION, ExperimentFailed, Labeller
+from alss_ray.metrics import aulc
+from alss_ray.state import Row, State
+from alss_ray.strategies.base import Query, View, draw_free
+from alss_ray.tasks.base import TaskData
+from alss_ray.training import Scores, batch_order, evaluate, fit
+
+PHASES = ("propose", "label", "append", "fit", "evaluate", "record")
+
+Status = Callable[[str], None]
+"""Called with a few words on what is going on."""
+
+
+@functools.lru_cache(maxsize=1)
+def load_task(task: Any) -> tuple[TaskData, str]:
+    """A task's data and their fingerprint; the last ones are kept for the next experiment of the process."""
+    data = task.load()
+    return data, data.fingerprint()
+
+
+def check(experiment: Experiment, data: TaskData) -> None:
+    """Raise UsageError where the data cannot carry the experiment."""
+    pool, wanted = len(data.images), experiment.label_budget + experiment.validation_size
+    if experiment.round_size > pool:
+        raise UsageError(
+            f"The round size of {experiment.round_size} is larger than the pool of {pool} images; "
+            "lower --round-size."
+        )
+    if wanted > pool:
+        raise UsageError(
+            f"The label budget of {experiment.label_budget} and {experiment.validation_size} validation labels "
+            f"exceed the pool of {pool} images; lower --label-budget or --validation-share."
+        )
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Run:
+    """One go at an experiment in a results folder; a state that the folder holds is continued.
+
+    Raises:
+        UsageError: the data are missing, cannot carry the experiment, or are not those it was started on.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: Path,
+        source: GeneratorSource,
+        status: Status = lambda text: None,
+    ) -> None:
+        self.experiment, self.task, self.status = experiment, experiment.task, status
+        self.folder = folder
+        self.device = default_device()
+        self.data, self.fingerprint = load_task(self.task)
+        check(experiment, self.data)
+        # faiss and torch share the experiment's cores, so they take the same number of threads.
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        self.images = self.data.images.to(self.device)
+        self.test = (self.data.test_images.to(self.device), self.data.test_targets.to(self.device))
+        self.labeller = Labeller(self.data.oracle, self.data.images)
+        self.network, self.optimiser = self._fresh_network()
+        self.embedding, self.provenance = self._stage_one(source)
+        self.checkpoint = Checkpoint(folder / "state" / experiment.identity)
+        self.checkpoint_seconds = 0.0
+        self.curve: list[Row] = []
+        self.state = self._restore() or self._begin()
+        self.guess = self.task.guess(self.state.validation.targets), self.task.guess(self.test[1])
+
+    def rounds(self) -> Iterator[Row]:
+        """Yield the record of each round that was still to be done, until the label budget is spent.
+
+        Raises:
+            ExperimentFailed: the training diverged or a round could not be filled.
+        """
+        state = self.state
+        with records.RecordWriter(self.folder / records.FOLDER, self.experiment) as self.writer:
+            while state.t <= self.experiment.rounds:
+                for phase in PHASES[state.phase :]:
+                    self.status(f"round {state.t} of {self.experiment.rounds}: {phase}")
+                    started = time.perf_counter()
+                    getattr(self, f"_{phase}")()
+                    state.row[f"{phase}_seconds"] = time.perf_counter() - started
+                    state.phase += 1
+                    if phase != PHASES[-1]:
+                        self._save()
+                yield state.row
+                state.t, state.phase, state.row = state.t + 1, 0, {}
+                self._save()
+
+    @property
+    def result(self) -> Row:
+        """The experiment's figure of merit and its cost so far."""
+        labels, values, _ = zip(*self.state.history, strict=True)
+        return {"val_aulc": aulc(self.guess[0], labels, values), "n_labels": labels[-1], "t": len(labels)}
+
+    # --- the phases of a round ---------------------------------------------------------------------------
+
+    def _propose(self) -> None:
+        state = self.state
+        count = min(self.experiment.round_size, self.experiment.label_budget - len(state.labelled))
+        state.query = self._ask_strategy(count, 0)
+        if len(state.query.indices) == 0:
+            raise ExperimentFailed(
+                f"Round {state.t} found no image to ask for: the pool is used up; lower --label-budget."
+            )
+        state.row |= state.query.counts
+        if "already_labelled" in state.query.counts:
+            state.row["already_labelled_share"] = state.query.counts["already_labelled"] / count
+
+    def _label(self) -> None:
+        state = self.state
+        assert state.query is not None
+        answer = self.labeller.fill(state.query, self._ask_strategy, state.labelled, state.taken, LABELLED)
+        state.query, state.targets = answer.query, answer.targets
+        state.row |= {
+            "oracle_calls": answer.calls,
+            "refusals": sum(answer.refusals.values()),
+            "refusal_reasons": json.dumps(answer.refusals),
+        }
+
+    def _append(self) -> None:
+        state = self.state
+        assert state.query is not None
+        assert state.targets is not None
+        indices, made = state.query.indices.to(self.device), state.query.images
+        images = self.images[indices] if made is None else made.to(self.device)
+        targets = state.targets.to(self.device)
+        # Their hardness, before F has learnt from them.
+        fresh = evaluate(self.network, images, targets, self.task)
+        state.labelled = state.labelled.append(images, targets, indices, state.t, made=made is not None)
+        state.query = state.targets = None
+        state.row |= {
+            "n_new": len(targets),
+            "n_labels": len(state.labelled),
+            "n_distinct": state.labelled.distinct,
+            "n_val_labels": len(state.validation),
+            "new_loss": fresh.loss,
+            "new_error": 1 - fresh.metric if self.task.higher_is_better else fresh.metric,
+        }
+
+    def _fit(self) -> None:
+        state, experiment = self.state, self.experiment
+        if experiment.retrain:
+            self.network, self.optimiser = self._fresh_network()
+        order = batch_order(
+            len(state.labelled),
+            experiment.iterations,
+            experiment.batch_size,
+            rng.stream(experiment.seed, "batches", state.t),
+        )
+        with rng.scope(experiment.seed, "fit", state.t):
+            loss = fit(
+                self.network,
+                self.optimiser,
+                state.labelled,
+                self.task,
+                order,
+                experiment.evaluate_every,
+                lambda iteration, train_loss: self._add_to_curve(iteration, self._validate(), train_loss),
+            )
+        if not math.isfinite(loss):
+            raise ExperimentFailed(
+                f"Training diverged in round {state.t}: the loss is {loss}; lower --learning-rate "
+                f"(now {experiment.learning_rate})."
+            )
+        state.row["train_loss"] = loss
+        self._write_curve()
+        state.network_file = self.checkpoint.save_network(f"{state.t:03d}", self.network, self.optimiser)
+
+    def _evaluate(self) -> None:
+        state = self.state
+        validation = self._validate()
+        test = evaluate(self.network, *self.test, self.task)
+        state.history.append((len(state.labelled), validation.metric, test.metric))
+        labels, validated, tested = zip(*state.history, strict=True)
+        state.row |= {
+            "val_metric": validation.metric,
+            "val_loss": validation.loss,
+            "test_metric": test.metric,
+            "test_loss": test.loss,
+            "val_guess": self.guess[0],
+            "test_guess": self.guess[1],
+            "val_aulc": aulc(self.guess[0], labels, validated),
+            "test_aulc": aulc(self.guess[1], labels, tested),
+        }
+        self._add_to_curve(self.experiment.iterations, validation, state.row["train_loss"])
+        self._write_curve()
+
+    def _record(self) -> None:
+        self.state.row |= self.provenance | {
+            "t": self.state.t,
+            "checkpoint_seconds": self.checkpoint_seconds,
+            "recorded_at": datetime.datetime.now(datetime.timezone.utc),
+        }
+        self.checkpoint_seconds = 0.0
+        self.writer.write("rounds", [self.state.row])
+
+    # --- what the phases share ---------------------------------------------------------------------------
+
+    def _ask_strategy(self, count: int, refill: int) -> Query:
+        """`count` proposals; the first round draws at random, so that all strategies start alike."""
+        state, experiment = self.state, self.experiment
+        free = state.taken == FREE
+        draws = rng.stream(experiment.seed, "proposal", state.t, refill)
+        if state.t == 1:
+            return Query(draw_free(free, count, draws))
+        self.network.eval()
+        view = View(
+            t=state.t,
+            network=self.network,
+            images=self.images,
+            free=free,
+            barred=(state.taken == VALIDATION) | (state.taken == REFUSED),
+            labelled=state.labelled,
+            loss=self.task.loss,
+            embedding=self.embedding,
+        )
+        return experiment.strategy.propose(view, count, draws)
+
+    def _validate(self) -> Scores:
+        return evaluate(self.network, self.state.validation.images, self.state.validation.targets, self.task)
+
+    def _add_to_curve(self, iteration: int, scores: Scores, train_loss: float) -> None:
+        self.curve.append(
+            {
+                "t": self.state.t,
+                "n_labels": len(self.state.labelled),
+                "iteration": iteration,
+                "val_metric": scores.metric,
+                "val_loss": scores.loss,
+                "train_loss": train_loss,
+            }
+        )
+
+    def _write_curve(self) -> None:
+        self.writer.write("curves", self.curve)
+        self.curve = []
+
+    def _fresh_network(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        with rng.scope(self.experiment.seed, "init"):
+            network = self.task.network().to(self.device)
+        return network, torch.optim.Adam(network.parameters(), self.experiment.learning_rate)
+
+    def _stage_one(self, source: GeneratorSource) -> tuple[Embedding | None, Row]:
+        """The embedding, where the strategy wants one, and the columns that say where results come from."""
+        about: Row = {
+            "metric": self.task.metric,
+            "higher_is_better": self.task.higher_is_better,
+            "data_hash": self.fingerprint,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "versions": provenance.versions(),
+            "git_commit": provenance.git_commit(),
+            "host": provenance.host(),
+            "cpu": provenance.cpu_model(),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+        }
+        if not self.experiment.strategy.needs_embedding:
+            return None, about
+
+        def progress(done: int, total: int) -> None:
+            self.status(f"generator: {done} of {total} steps")
+
+        self.status("generator")
+        request = Request(self.experiment.generator, self.data, self.fingerprint, self.device, progress)
+        got = source.obtain(request)
+        about |= {
+            "generator_key": got.key,
+            "generator_trained": got.trained,
+            "generator_seconds": got.seconds,
+        }
+        return got.embedding, about
+
+    # --- state -------------------------------------------------------------------------------------------
+
+    def _begin(self) -> State:
+        """A state before the first round: the validation set is drawn and labelled, nothing else."""
+        experiment = self.experiment
+        taken = torch.full((len(self.images),), FREE, dtype=torch.int8)
+        empty = LabelledSet.empty(self.images)
+
+        def draw(count: int, refill: int) -> Query:
+            return Query(draw_free(taken == FREE, count, rng.stream(experiment.seed, "validation", refill)))
+
+        answer = self.labeller.fill(draw(experiment.validation_size, 0), draw, empty, taken, VALIDATION)
+        rows = answer.query.indices.to(self.device)
+        validation = empty.append(self.images[rows], answer.targets.to(self.device), rows, 0, made=False)
+        network_file = self.checkpoint.save_network("000", self.network, self.optimiser)
+        state = State(1, 0, taken, validation, empty, network_file)
+        state.save(self.checkpoint, data=self.fingerprint)
+        return state
+
+    def _restore(self) -> State | None:
+        """The state that the folder holds, with the network put in place."""
+        saved = self.checkpoint.load()
+        if saved is None:
+            return None
+        tensors, about = saved
+        if about["data"] != self.fingerprint:
+            raise UsageError(
+                f"{self.checkpoint.folder} was started on other data (hash {about['data']}, now "
+                f"{self.fingerprint}); give the same data, or start in a new folder."
+            )
+        self.checkpoint.load_network(about["network"], self.network, self.optimiser)
+        return State.restore(tensors, about, self.images)
+
+    def _save(self) -> None:
+        started = time.perf_counter()
+        self.state.save(self.checkpoint, data=self.fingerprint)
+        self.checkpoint_seconds += time.perf_counter() - started

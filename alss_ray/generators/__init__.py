@@ -1,0 +1,8 @@
+"""The generative models that are shipped, by name."""
+
+from alss_ray.generators.base import Embedding, Generator
+from alss_ray.generators.vae import Vae
+
+GENERATORS: dict[str, type] = {generator.name: generator for generator in (Vae,)}
+
+__all__ = ["GENERATORS", "Embedding", "Generator", "Vae"]

@@ -1,0 +1,147 @@
+"""Stage 1 is trained once: a folder of trained generators, safe for any number of processes on one machine.
+
+A trained generator is a function of the task's data, the architecture, n, the training settings and the seed;
+their hash is its key. Whoever asks first trains, holding the key's lock; the others wait for that lock. The
+kernel drops the lock of a process that dies, so the next in line takes the job over. Files appear whole, by
+rename. `generators/desk.py` shares the same artifacts between the machines of a Ray cluster.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from alss_ray.config import UsageError, component_name, digest
+from alss_ray.files import replacing
+from alss_ray.generators.base import Embedding, Generator, Progress
+from alss_ray.tasks.base import TaskData
+
+VERSION = 1  # raise when training or the file's layout changes, so that older artifacts are not taken
+
+
+def default_folder() -> Path:
+    """`$XDG_CACHE_HOME/alss_ray/generators`, in the home folder where that is not set."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "alss_ray" / "generators"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a store: a generator for these data."""
+
+    generator: Generator
+    data: TaskData
+    fingerprint: str
+    """`data.fingerprint()`, which takes a moment for large sets and is known to the caller."""
+    device: torch.device
+    progress: Progress
+
+    @property
+    def key(self) -> str:
+        """Names the artifact: everything that its training depends on."""
+        return digest(self.generator, data=self.fingerprint, version=VERSION)
+
+
+@dataclass(frozen=True)
+class Stocked:
+    """A trained generator, and what this caller did to get it."""
+
+    embedding: Embedding
+    key: str
+    trained: bool
+    """True for the one caller that trained it."""
+    seconds: float
+    """Spent here, training or waiting."""
+
+
+class GeneratorSource(Protocol):
+    """Where an experiment gets its stage 1 from."""
+
+    def obtain(self, request: Request) -> Stocked: ...
+
+
+@dataclass(frozen=True)
+class GeneratorStore:
+    """Generators as safetensors files in one folder."""
+
+    folder: Path
+
+    def path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def obtain(self, request: Request) -> Stocked:
+        """The trained generator, from the folder or by training it now."""
+        started = time.monotonic()
+        trained = False
+        with self._lock(request.key):
+            embedding = self.load(request)
+            if embedding is None:
+                embedding, trained = self.train(request), True
+        return Stocked(embedding, request.key, trained, time.monotonic() - started)
+
+    def load(self, request: Request) -> Embedding | None:
+        """The stored generator; None where there is none or the file is damaged."""
+        path = self.path(request.key)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError):
+            return None
+        encoder, decoder = request.generator.modules(request.data.image_shape)
+        for prefix, part in (("encoder.", encoder), ("decoder.", decoder)):
+            part.load_state_dict(
+                {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            )
+        return Embedding.frozen(encoder, decoder, tensors["codes"], request.device)
+
+    def train(self, request: Request) -> Embedding:
+        """Train, freeze and store, whether or not the folder has it already."""
+        started = time.monotonic()
+        pair = request.generator.train(request.data.images, request.device, request.progress)
+        embedding = Embedding.of(*pair, request.data.images, request.device)
+        if not embedding.codes.isfinite().all():
+            raise UsageError(
+                f"The {component_name(request.generator)} generator diverged: its codes are not finite; "
+                "lower --generator-learning-rate."
+            )
+        tensors = {"codes": embedding.codes}
+        for prefix, part in (("encoder.", embedding.encoder), ("decoder.", embedding.decoder)):
+            tensors |= {prefix + name: t.detach().cpu().contiguous() for name, t in part.state_dict().items()}
+        about = {"host": platform.node(), "seconds": round(time.monotonic() - started, 2)}
+        with replacing(self.path(request.key)) as part_file:
+            save_file(tensors, part_file, {"about": json.dumps(about)})
+        return embedding
+
+    def _lock(self, key: str) -> _FileLock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return _FileLock(self.folder / f"{key}.lock")
+
+
+@dataclass
+class _FileLock:
+    """An advisory lock that the kernel releases when its holder ends, however it ends."""
+
+    path: Path
+
+    def __enter__(self) -> None:
+        self._file = open(self.path, "a")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def no_progress(done: int, total: int) -> None:
+    """Say nothing."""

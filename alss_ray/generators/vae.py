@@ -1,0 +1,74 @@
+"""Stage 1 with a vanilla variational auto-encoder (Kingma and Welling 2014; Mo et al. 2020, Tables S9-S12)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from alss_ray import rng
+from alss_ray.config import at_least, positive
+from alss_ray.generators.base import Progress
+from alss_ray.networks.vae import Decoder, Encoder
+from alss_ray.tasks.base import to_unit
+
+REPORT_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Vae:
+    """Bernoulli likelihood summed over pixels, KL weight 1, Gaussian posterior; E(x) is the posterior mean."""
+
+    latent_dim: int = 3
+    """n, the dimension of the latent space."""
+    generator_hidden: int = 400
+    """Units in each hidden layer."""
+    generator_iterations: int = 3000
+    """Training steps of the generator."""
+    generator_batch_size: int = 128
+    """Images in a training step of the generator."""
+    generator_learning_rate: float = 1e-3
+    """Adam's step size for the generator."""
+    generator_seed: int = 0
+    """The generator's own seed: experiments with other seeds share it, and so do the arms of a comparison."""
+
+    name: ClassVar[str] = "vae"
+
+    def __post_init__(self) -> None:
+        at_least("vae", 1, latent_dim=self.latent_dim, generator_hidden=self.generator_hidden,
+                 generator_iterations=self.generator_iterations,
+                 generator_batch_size=self.generator_batch_size)  # fmt: skip
+        at_least("vae", 0, generator_seed=self.generator_seed)
+        positive("vae", generator_learning_rate=self.generator_learning_rate)
+
+    def modules(self, image_shape: tuple[int, ...]) -> tuple[Encoder, Decoder]:
+        shape = (image_shape, self.latent_dim, self.generator_hidden)
+        return Encoder(*shape), Decoder(*shape)
+
+    def train(self, images: Tensor, device: torch.device, progress: Progress) -> tuple[nn.Module, nn.Module]:
+        with rng.scope(self.generator_seed, "generator", "init"):
+            encoder, decoder = self.modules(tuple(images.shape[1:]))
+        encoder.to(device).train()
+        decoder.to(device).train()
+        parameters = [*encoder.parameters(), *decoder.parameters()]
+        optimiser = torch.optim.Adam(parameters, self.generator_learning_rate)
+        draws = rng.stream(self.generator_seed, "generator", "batches")
+        noise = rng.stream(self.generator_seed, "generator", "noise")
+        images = images.to(device)
+        for iteration in range(1, self.generator_iterations + 1):
+            rows = torch.randint(len(images), (self.generator_batch_size,), generator=draws)
+            batch = to_unit(images[rows.to(device)])
+            mean, log_variance = encoder.posterior(batch)
+            epsilon = torch.randn(mean.shape, generator=noise).to(device)
+            logits = decoder.logits(mean + epsilon * (0.5 * log_variance).exp())
+            reconstruction = functional.binary_cross_entropy_with_logits(logits, batch, reduction="sum")
+            divergence = 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance).sum()
+            optimiser.zero_grad()
+            ((reconstruction + divergence) / len(batch)).backward()
+            optimiser.step()
+            if iteration % REPORT_EVERY == 0 or iteration == self.generator_iterations:
+                progress(iteration, self.generator_iterations)
+        return encoder, decoder

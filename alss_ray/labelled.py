@@ -1,0 +1,71 @@
+"""The labelled set: the union of the increments T(1), T(2), ... of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Samples with their labels, in the order in which they were bought. Appending gives a new set."""
+
+    images: Tensor
+    """uint8 `m x C x H x W`, what F trains on."""
+    targets: Tensor
+    """`m x ...`: class indices (int64) or maps (float32)."""
+    indices: Tensor
+    """int64 `m`: the sample's position in D, -1 for a synthesised one."""
+    rounds: Tensor
+    """int64 `m`: the round t that bought it."""
+    made: Tensor
+    """bool `m`: the image was made by the generator, so it is not the one that stands in D."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @classmethod
+    def empty(cls, images: Tensor) -> LabelledSet:
+        """No samples, for images shaped and placed like `images`; the first append settles the targets' form."""
+        none = torch.empty(0, dtype=torch.int64, device=images.device)
+        return cls(images[:0], none, none, none, none.bool())
+
+    def append(self, images: Tensor, targets: Tensor, indices: Tensor, t: int, made: bool) -> LabelledSet:
+        """This set with round t's increment behind it; all tensors on one device."""
+        new = LabelledSet(
+            images, targets, indices, torch.full_like(indices, t), torch.full_like(indices, made).bool()
+        )
+        if not len(self):
+            return new
+        return LabelledSet(*(torch.cat([getattr(self, f.name), getattr(new, f.name)]) for f in fields(self)))
+
+    def take(self, rows: Tensor) -> LabelledSet:
+        """The samples at `rows`."""
+        return LabelledSet(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    @property
+    def distinct(self) -> int:
+        """How many different samples there are; as written, Algorithm 1 can add one again."""
+        real = self.indices[self.indices >= 0]
+        return len(real.unique()) + len(self) - len(real)
+
+    def pack(self) -> dict[str, Tensor]:
+        """What must be saved: images of D are left out, for their indices say which they are."""
+        return {
+            "targets": self.targets,
+            "indices": self.indices,
+            "rounds": self.rounds,
+            "made": self.made,
+            "made_images": self.images[self.made],
+        }
+
+    @classmethod
+    def unpack(cls, saved: dict[str, Tensor], pool: Tensor) -> LabelledSet:
+        """The set again, from D's images `N x C x H x W`, on their device."""
+        parts = {name: tensor.to(pool.device) for name, tensor in saved.items()}
+        made_images = parts.pop("made_images")
+        images = pool[parts["indices"].clamp(min=0)]
+        images[parts["made"]] = made_images
+        return cls(images=images, **parts)

@@ -1,0 +1,23 @@
+"""Figures of merit that searches and analyses share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def aulc(guess: float, labels: Sequence[float], values: Sequence[float]) -> float:
+    """Area under the learning curve over the number of labels, by trapezia, divided by the curve's length.
+
+    It is the curve's mean height, in the metric's own unit. Every curve starts at 0 labels with the value of
+    the best guess that looks at no image. So curves of one label budget span the same labels whatever their
+    round size: without that start, a larger first round would spare a curve its low beginning.
+
+    Args:
+        guess: the metric at 0 labels (`Task.guess`).
+        labels: labels bought at each evaluation, increasing, the first above 0.
+        values: the metric there.
+    """
+    area = labels[0] * (guess + values[0]) / 2
+    for k in range(1, len(labels)):
+        area += (labels[k] - labels[k - 1]) * (values[k] + values[k - 1]) / 2
+    return area / labels[-1]

@@ -1,0 +1,234 @@
+"""The records of experiments: two Arrow IPC stream files for each attempt, one row a round and one an evaluation.
+
+An attempt is one process's go at an experiment; a resumed experiment adds attempts. A row is written out when
+its round is done, so a file that was cut off still gives its whole rows. Readers see each (experiment, round)
+once: the row of the latest attempt. Imports neither torch nor Ray.
+
+The column names here are what people type in queries; `COLUMNS` and `CURVE_COLUMNS` describe them, and the
+fields of the experiment's configuration stand beside them under their own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alss_ray.config import Experiment, UsageError, column_types, flatten
+
+SCHEMA_VERSION = 1
+FOLDER = "records"
+SUFFIX = ".arrow"
+
+PROPOSAL_COUNTS = {
+    "already_labelled": "proposals whose plain nearest neighbour was labelled already",
+    "zero_gradients": "points whose loss gradient vanished (stepped in a random direction)",
+    "invalid_gradients": "points whose loss gradient was NaN or infinite (stepped in a random direction)",
+    "neighbour_shortfall": "points for which D had no unlabelled sample left",
+}
+
+Column = tuple[str, pa.DataType, str]
+
+IDENTITY: tuple[Column, ...] = (
+    ("experiment", pa.string(), "identity: hash of the whole configuration, seed included"),
+    ("configuration", pa.string(), "hash of the configuration without the seed; replicates share it"),
+    ("attempt", pa.int32(), "which go at this experiment wrote the row, from 0"),
+    ("t", pa.int32(), "round, from 1; the network of row t was trained on T(1) to T(t)"),
+    ("n_labels", pa.int64(), "training labels bought so far: the size of T(1) to T(t)"),
+)
+ROUND_ONLY: tuple[Column, ...] = (
+    ("n_new", pa.int32(), "samples added in this round"),
+    ("n_distinct", pa.int64(), "distinct samples among n_labels"),
+    ("n_val_labels", pa.int64(), "validation labels bought beside n_labels"),
+    ("val_metric", pa.float64(), "the task's metric on the validation set (accuracy as a share of 1)"),
+    ("val_loss", pa.float64(), "mean loss on the validation set"),
+    ("test_metric", pa.float64(), "the metric on the test set: recorded, never optimised"),
+    ("test_loss", pa.float64(), "mean loss on the test set"),
+    ("train_loss", pa.float64(), "mean training loss over this round's steps"),
+    ("val_aulc", pa.float64(), "AULC of the validation metric so far (metrics.aulc); searches optimise it"),
+    ("test_aulc", pa.float64(), "AULC of the test metric so far: recorded, never optimised"),
+    (
+        "val_guess",
+        pa.float64(),
+        "validation metric of the best guess that looks at no image: the AULC's start",
+    ),
+    ("test_guess", pa.float64(), "the same on the test set"),
+    ("new_loss", pa.float64(), "mean loss on the new samples before they were trained on: their hardness"),
+    ("new_error", pa.float64(), "their mean error then (1 - metric where higher is better, else the metric)"),
+    *((name, pa.int64(), text) for name, text in PROPOSAL_COUNTS.items()),
+    ("already_labelled_share", pa.float64(), "already_labelled / proposals"),
+    ("oracle_calls", pa.int64(), "images sent to the oracle in this round"),
+    ("refusals", pa.int64(), "images it refused, each replaced by a fresh proposal"),
+    ("refusal_reasons", pa.string(), "JSON object: reason -> count"),
+    ("propose_seconds", pa.float64(), "seconds of the phase"),
+    ("label_seconds", pa.float64(), "seconds of the phase, the oracle's included"),
+    ("append_seconds", pa.float64(), "seconds of the phase"),
+    ("fit_seconds", pa.float64(), "seconds of the phase, its validations included"),
+    ("evaluate_seconds", pa.float64(), "seconds of the phase"),
+    ("checkpoint_seconds", pa.float64(), "seconds spent on saving state since the last row"),
+    ("generator_key", pa.string(), "which trained generator was used; null for none"),
+    ("generator_trained", pa.bool_(), "this attempt trained it (else it was shared or stored)"),
+    ("generator_seconds", pa.float64(), "seconds this attempt spent on getting it"),
+    ("metric", pa.string(), "name of the metric"),
+    ("higher_is_better", pa.bool_(), "direction of the metric"),
+    ("data_hash", pa.string(), "hash of the task's images and test set"),
+    ("parameters", pa.int64(), "number of the network's parameters"),
+    ("versions", pa.string(), "JSON object: package -> version"),
+    ("git_commit", pa.string(), "commit of the source tree, '+' where files differ from it"),
+    ("host", pa.string(), "machine"),
+    ("cpu", pa.string(), "processor"),
+    ("device", pa.string(), "device that trained"),
+    ("threads", pa.int32(), "CPU threads that torch used"),
+    ("recorded_at", pa.timestamp("us", tz="UTC"), "when the row was written"),
+)
+CURVE_ONLY: tuple[Column, ...] = (
+    ("iteration", pa.int32(), "training steps taken in this round"),
+    ("val_metric", pa.float64(), "the metric on the validation set"),
+    ("val_loss", pa.float64(), "mean loss on the validation set"),
+    ("train_loss", pa.float64(), "mean training loss since the last evaluation"),
+)
+COLUMNS = IDENTITY + ROUND_ONLY
+CURVE_COLUMNS = IDENTITY + CURVE_ONLY
+KINDS = {"rounds": COLUMNS, "curves": CURVE_COLUMNS}
+KEYS = {"rounds": ("experiment", "t"), "curves": ("experiment", "t", "iteration")}
+
+_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+def schema(kind: str, experiment: Experiment) -> pa.Schema:
+    """The schema of one experiment's stream: its configuration's columns stand behind the identity."""
+    configuration = [(name, _TYPES[type_]) for name, type_ in column_types(experiment).items()]
+    columns = [(name, type_) for name, type_, _ in KINDS[kind]]
+    fixed = pa.schema(columns[: len(IDENTITY)] + configuration + columns[len(IDENTITY) :])
+    return fixed.with_metadata({"alss_ray_schema": str(SCHEMA_VERSION)})
+
+
+class RecordWriter:
+    """Appends one attempt's rows to its two streams; every row is in the file when `write` returns.
+
+    Use as a context manager: leaving it ends the streams properly.
+    """
+
+    def __init__(self, folder: Path, experiment: Experiment) -> None:
+        self._constant = {
+            "experiment": experiment.identity,
+            "configuration": experiment.configuration,
+            **flatten(experiment),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self.attempt, stem = self._claim(folder, experiment.identity)
+        self._schemas = {kind: schema(kind, experiment) for kind in KINDS}
+        self._sinks = {kind: pa.OSFile(f"{stem}.{kind}{SUFFIX}", "wb") for kind in KINDS}
+        self._writers = {kind: pa.ipc.new_stream(self._sinks[kind], self._schemas[kind]) for kind in KINDS}
+
+    @staticmethod
+    def _claim(folder: Path, identity: str) -> tuple[int, Path]:
+        """The next free attempt number, with the stem of its files: it belongs to whoever creates the first."""
+        attempt = 0
+        while True:
+            stem = folder / f"{identity}-{attempt:03d}"
+            try:
+                Path(f"{stem}.rounds{SUFFIX}").touch(exist_ok=False)
+            except FileExistsError:
+                attempt += 1
+            else:
+                return attempt, stem
+
+    def write(self, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append rows; columns that a row lacks are null there.
+
+        Raises:
+            KeyError: a row has a column that the schema lacks.
+        """
+        if not rows:
+            return
+        full = [{**self._constant, "attempt": self.attempt, **row} for row in rows]
+        if unknown := set().union(*full) - set(self._schemas[kind].names):
+            raise KeyError(f"the {kind} records have no column {sorted(unknown)}")
+        self._writers[kind].write_batch(pa.RecordBatch.from_pylist(full, schema=self._schemas[kind]))
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for kind in KINDS:
+            self._writers[kind].close()
+            self._sinks[kind].close()
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a results folder holds of one kind."""
+
+    table: pa.Table
+    """One row a (sweep, experiment, round) or a (sweep, experiment, round, iteration), in that order."""
+    problems: tuple[str, ...]
+    """One sentence for each file that could not be read in full."""
+
+
+def read(kind: str, folders: Iterable[Path]) -> Records:
+    """Every record of a kind ('rounds' or 'curves') below results folders, each key once.
+
+    A column `sweep` is added: the name of the results folder. Files that are damaged are named in `problems`
+    and the rest is read.
+
+    Raises:
+        UsageError: a folder that does not exist or holds no records at all.
+    """
+    tables, problems = [], []
+    for folder in folders:
+        paths = sorted((folder / FOLDER).glob(f"*.{kind}{SUFFIX}"))
+        if not paths:
+            raise UsageError(
+                f"{folder} holds no records (looked for {FOLDER}/*.{kind}{SUFFIX}); "
+                "give the results folder of a sweep or of a single run."
+            )
+        for path in paths:
+            table, problem = _read_stream(path)
+            if problem:
+                problems.append(problem)
+            if table is not None and len(table):
+                sweep = pa.array([folder.resolve().name] * len(table), pa.string())
+                tables.append(table.add_column(0, "sweep", sweep))
+    if not tables:
+        names = [("sweep", pa.string()), *((name, type_) for name, type_, _ in KINDS[kind])]
+        return Records(pa.schema(names).empty_table(), tuple(problems))
+    whole = pa.concat_tables(tables, promote_options="permissive")
+    return Records(_latest(whole, ("sweep", *KEYS[kind])), tuple(problems))
+
+
+def _read_stream(path: Path) -> tuple[pa.Table | None, str | None]:
+    """The whole batches of a stream, and what is wrong with it if anything is."""
+    if path.stat().st_size == 0:
+        return None, None  # killed between claiming the file and its first write
+    batches = []
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+            stored = (stream.schema.metadata or {}).get(b"alss_ray_schema", b"none").decode()
+            if stored != str(SCHEMA_VERSION):
+                return None, f"{path} has schema version {stored}, not {SCHEMA_VERSION}; it was left out."
+            batches.extend(stream)
+            return pa.Table.from_batches(batches, stream.schema), None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        if not batches:
+            return None, f"{path} is damaged and was left out ({reason})."
+        table = pa.Table.from_batches(batches)
+        return table, f"{path} is cut off or damaged after {len(table)} rows, which were used ({reason})."
+
+
+def _latest(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:
+    """The row of the highest attempt for each key, sorted by key."""
+    order = [(key, "ascending") for key in keys] + [("attempt", "descending")]
+    table = table.sort_by(order)
+    new = np.zeros(len(table), bool)
+    new[0] = True
+    for key in keys:
+        column = table[key].combine_chunks()
+        new[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
+    return table.filter(pa.array(new))

@@ -1,0 +1,74 @@
+"""The contract of a strategy: who gets labelled next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from alss_ray.generators.base import Embedding
+from alss_ray.labelled import LabelledSet
+
+
+@dataclass(frozen=True)
+class View:
+    """What a strategy may see, and must not change. Labels that were not bought are not in it."""
+
+    t: int
+    """The round that is being filled, 2 or more."""
+    network: nn.Module
+    """F after the last round's training, in evaluation mode, on the device of `images`."""
+    images: Tensor
+    """uint8 `N x C x H x W`: D."""
+    free: Tensor
+    """bool `N` on the CPU: what can be asked for (not labelled, not validation, not refused before)."""
+    barred: Tensor
+    """bool `N` on the CPU: what must not be asked for even again (validation, refused)."""
+    labelled: LabelledSet
+    """T(1) to T(t-1)."""
+    loss: Callable[[Tensor, Tensor], Tensor]
+    """(outputs `b x ...`, targets `b x ...`) -> the loss of each sample, `b`."""
+    embedding: Embedding | None
+    """E, G and E(D); None unless the strategy asks for it."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is to be labelled."""
+
+    indices: Tensor
+    """int64 `J` on the CPU: positions in D, -1 for a synthesised image."""
+    images: Tensor | None = None
+    """uint8 `J x C x H x W` that F shall train on instead of the real samples; None for those themselves."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What happened on the way, under the names of `records.PROPOSAL_COUNTS`."""
+
+    def take(self, rows: Tensor) -> Query:
+        """The proposals at `rows`."""
+        return Query(self.indices[rows], None if self.images is None else self.images[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Query]) -> Query:
+        """Proposals of one strategy, one behind the other."""
+        images = [part.images for part in parts if part.images is not None]
+        return cls(torch.cat([part.indices for part in parts]), torch.cat(images) if images else None)
+
+
+class Strategy(Protocol):
+    """A frozen dataclass whose fields are the strategy's options. It keeps no state between rounds."""
+
+    name: ClassVar[str]
+    needs_embedding: ClassVar[bool]
+
+    def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
+        """Ask for `count` samples, fewer only where D has no more. All chance comes from `rng` (on the CPU)."""
+        ...
+
+
+def draw_free(free: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """`count` distinct positions at random among the free ones, int64; all of them where there are fewer."""
+    candidates = free.nonzero()[:, 0]
+    return candidates[torch.randperm(len(candidates), generator=rng)[:count]]
