@@ -12,14 +12,15 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 Scalar = bool | int | float | str | None
+ROLES = ("task", "strategy", "generator")
 
 
-class UsageError(ValueError):
+class UsageError(Exception):
     """Bad input: the message is one sentence that names the value and the remedy. Shells exit with status 2."""
 
 
@@ -49,15 +50,9 @@ def at_least(component: str, least: int, **values: int) -> None:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """One progressive-training experiment (Mo et al. 2020, Algorithms 1 and 2)."""
+class Settings:
+    """The fields of an experiment that are not a component's: rounds, labels, training and the seed."""
 
-    task: Any
-    """What is learnt: data, network, loss, metric and oracle."""
-    strategy: Any
-    """Which samples are labelled next."""
-    generator: Any = None
-    """The generative model of stage 1; None where the strategy needs no latent space."""
     round_size: int = 20
     """J: labels bought in each round."""
     label_budget: int = 300
@@ -82,6 +77,21 @@ class Experiment:
                  iterations=self.iterations, batch_size=self.batch_size)  # fmt: skip
         at_least("experiment", 0, evaluate_every=self.evaluate_every, seed=self.seed)
         positive("experiment", learning_rate=self.learning_rate, validation_share=self.validation_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Settings):
+    """One progressive-training experiment (Mo et al. 2020, Algorithms 1 and 2)."""
+
+    task: Any
+    """What is learnt: data, network, loss, metric and oracle (tasks/base.py)."""
+    strategy: Any
+    """Which samples are labelled next (strategies/base.py)."""
+    generator: Any = None
+    """The generative model of stage 1 (generators/base.py); None where the strategy needs no latent space."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.label_budget < self.round_size:
             raise UsageError(
                 f"The label budget of {self.label_budget} is below one round of {self.round_size}; "
@@ -100,32 +110,7 @@ class Experiment:
 
     def components(self) -> dict[str, Any]:
         """Role -> component, without those that are None."""
-        return {
-            role: part
-            for role in ("task", "strategy", "generator")
-            if (part := getattr(self, role)) is not None
-        }
-
-    def with_values(self, values: Mapping[str, Scalar]) -> Experiment:
-        """A copy with fields replaced by name, wherever in the experiment they stand.
-
-        Raises:
-            UsageError: a name that no part of this experiment has.
-        """
-        rest: dict[str, Any] = dict(values)
-        changed: dict[str, Any] = {}
-        for role, part in self.components().items():
-            own = {f.name for f in dataclasses.fields(part)}
-            mine = {name: rest.pop(name) for name in list(rest) if name in own}
-            if mine:
-                changed[role] = dataclasses.replace(part, **mine)
-        known = {f.name for f in dataclasses.fields(self)} - {"task", "strategy", "generator"}
-        for name in rest:
-            if name not in known:
-                raise UsageError(
-                    f"No part of this experiment has a field {name!r}; it has {', '.join(sorted(flatten(self)))}."
-                )
-        return dataclasses.replace(self, **changed, **rest)
+        return {role: part for role in ROLES if (part := getattr(self, role)) is not None}
 
     @property
     def identity(self) -> str:
@@ -144,7 +129,7 @@ def _digest(values: dict[str, Scalar]) -> str:
 
 def digest(component: Any, **context: Scalar) -> str:
     """Hash of one component's options and of what it depends on: 16 hexadecimal digits."""
-    values = {f.name: getattr(component, f.name) for f in dataclasses.fields(component)}
+    values = {f.name: _plain(getattr(component, f.name)) for f in dataclasses.fields(component)}
     plain = json.dumps({"component": component_name(component), **values, **context}, sort_keys=True)
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
@@ -153,7 +138,7 @@ def _leaves(experiment: Experiment, identity_only: bool = True) -> Iterator[tupl
     """(name, type, value) of every field, a component's name standing before its options."""
     seen: set[str] = set()
     for f in dataclasses.fields(experiment):
-        if f.name in ("task", "strategy", "generator"):
+        if f.name in ROLES:
             part = getattr(experiment, f.name)
             name = component_name(part) if part is not None else None
             leaves: list[tuple[str, type, Scalar]] = [(f.name, str, name)]

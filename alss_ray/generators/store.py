@@ -8,7 +8,6 @@ rename. `generators/desk.py` shares the same artifacts between the machines of a
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -19,10 +18,10 @@ from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from alss_ray.config import UsageError, component_name, digest
-from alss_ray.files import replacing
+from alss_ray.files import locked, replacing
 from alss_ray.generators.base import Embedding, Generator, Progress
 from alss_ray.tasks.base import TaskData
 
@@ -79,11 +78,19 @@ class GeneratorStore:
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
 
+    def holds(self, key: str) -> bool:
+        """Whether the folder has this generator whole."""
+        try:
+            with safe_open(self.path(key), "pt") as file:
+                return "codes" in file.keys()  # noqa: SIM118
+        except (SafetensorError, OSError):
+            return False
+
     def obtain(self, request: Request) -> Stocked:
         """The trained generator, from the folder or by training it now."""
         started = time.monotonic()
         trained = False
-        with self._lock(request.key):
+        with locked(self.folder / f"{request.key}.lock"):
             embedding = self.load(request)
             if embedding is None:
                 embedding, trained = self.train(request), True
@@ -91,14 +98,9 @@ class GeneratorStore:
 
     def load(self, request: Request) -> Embedding | None:
         """The stored generator; None where there is none or the file is damaged."""
-        path = self.path(request.key)
-        if not path.exists():
+        if not self.holds(request.key):
             return None
-        try:
-            with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError):
-            return None
+        tensors = load_file(self.path(request.key))
         encoder, decoder = request.generator.modules(request.data.image_shape)
         for prefix, part in (("encoder.", encoder), ("decoder.", decoder)):
             part.load_state_dict(
@@ -123,25 +125,3 @@ class GeneratorStore:
         with replacing(self.path(request.key)) as part_file:
             save_file(tensors, part_file, {"about": json.dumps(about)})
         return embedding
-
-    def _lock(self, key: str) -> _FileLock:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return _FileLock(self.folder / f"{key}.lock")
-
-
-@dataclass
-class _FileLock:
-    """An advisory lock that the kernel releases when its holder ends, however it ends."""
-
-    path: Path
-
-    def __enter__(self) -> None:
-        self._file = open(self.path, "a")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def no_progress(done: int, total: int) -> None:
-    """Say nothing."""

@@ -1,0 +1,108 @@
+"""python -m alss_ray run ...: one experiment in this process, without Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alss_ray import cli, results
+from alss_ray.config import Settings, UsageError, flatten
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """One experiment: where its results go."""
+
+    out: Path | None = None
+    """Results folder; results/run-<date>-<time> unless given."""
+    resume: bool = False
+    """Go on with the experiment that --out holds, from the phase that was not finished."""
+    rounds: int | None = None
+    """Number of rounds: sets the label budget to this many times the round size."""
+    threads: int | None = None
+    """CPU threads; as many as torch chooses unless given."""
+    cache: Path | None = None
+    """Folder of trained generators, shared by all runs; ~/.cache/alss_ray/generators unless given."""
+
+
+def _with_rounds(options: RunOptions, settings: Settings) -> Settings:
+    if options.rounds is None:
+        return settings
+    if options.rounds < 1:
+        raise UsageError(f"--rounds is {options.rounds}; give 1 or more.")
+    return dataclasses.replace(settings, label_budget=options.rounds * settings.round_size)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one experiment and print a line a round."""
+    parsed = cli.parse(
+        RunOptions(),
+        "Run one progressive-training experiment.",
+        argv,
+        "python -m alss_ray run",
+        adjust=_with_rounds,
+    )
+    options, experiment = parsed.options, parsed.experiment
+    # Heavy imports wait until the command line is known to be good.
+    import torch
+    from rich.console import Console
+
+    from alss_ray.display import print_next_steps
+    from alss_ray.experiment import Run, check, load_task
+    from alss_ray.generators.store import GeneratorStore, default_folder
+
+    if options.threads is not None:
+        if options.threads < 1:
+            raise UsageError(f"--threads is {options.threads}; give 1 or more.")
+        torch.set_num_threads(options.threads)
+    check(experiment, load_task(experiment.task)[0])
+    folder = options.out or results.default_folder("run")
+    asked = {"kind": "run", "name": experiment.identity, "experiment": flatten(experiment)}
+    results.claim(folder, asked, options.resume)
+    console = Console(stderr=True)
+    try:
+        with console.status("starting") as status:
+            source = GeneratorStore(options.cache or default_folder())
+            rounds = Run(experiment, folder, source, status.update)
+            if rounds.state.t > experiment.rounds:
+                print(f"{folder} holds all {experiment.rounds} rounds already; nothing is left to do.")
+            for row in rounds.rounds():
+                print(
+                    f"round {row['t']:>3}  labels {row['n_labels']:>6}  "
+                    f"validation {row['val_metric']:.4f}  test {row['test_metric']:.4f}  "
+                    f"loss before training {row['new_loss']:.3f}  {row['fit_seconds']:.1f} s",
+                    flush=True,
+                )
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; nothing is lost. Add --out {folder} --resume to go on.", file=sys.stderr)
+        raise
+    print(f"AULC {rounds.result['val_aulc']:.4f} ({experiment.task.metric}, validation)")
+    print_next_steps(folder)
+    return 0
+
+
+COMMANDS = {"run": run}
+
+
+def main() -> int:
+    """Hand over to the command that is named first."""
+    words = sys.argv[1:]
+    if words and words[0] in COMMANDS:
+        return cli.guarded(lambda: COMMANDS[words[0]](words[1:]))
+    known = ", ".join(COMMANDS)
+    if words and words[0] in ("-h", "--help"):
+        print(f"{__doc__}\n\nCommands: {known}. Add --help behind one for its options.")
+        return 0
+    wrong = f"there is no command {words[0]!r}; " if words else ""
+    print(
+        f"python -m alss_ray: {wrong}give one of {known}, and --help behind it for its options.",
+        file=sys.stderr,
+    )
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

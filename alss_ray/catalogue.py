@@ -1,0 +1,72 @@
+"""Components by name: the shipped ones, and a user's own as `package.module:Name`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import sys
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alss_ray.config import ROLES, Experiment, Scalar, Settings, UsageError
+from alss_ray.generators import GENERATORS
+from alss_ray.strategies import STRATEGIES
+from alss_ray.tasks import TASKS
+
+SHIPPED: dict[str, dict[str, type]] = {"task": TASKS, "strategy": STRATEGIES, "generator": GENERATORS}
+
+
+def find(role: str, name: str) -> type:
+    """The class of a component ('task', 'strategy' or 'generator').
+
+    Raises:
+        UsageError: no such name, no such module, or not a dataclass.
+    """
+    known = SHIPPED[role]
+    if name in known:
+        return known[name]
+    if ":" not in name:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"There is no {role} {name!r}; {hint}The {role} can be {', '.join(sorted(known))}, "
+            "or your own class as package.module:Name."
+        )
+    module, _, attribute = name.partition(":")
+    try:
+        if "" not in sys.path:
+            sys.path.insert(0, "")  # a user's module lies in the folder they work in
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"The {role} {name!r} cannot be imported ({error}); give it as package.module:Name."
+        ) from error
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise UsageError(f"The {role} {name!r} is not a dataclass; its fields are to be its options.")
+    return found
+
+
+def experiment_from(values: Mapping[str, Scalar]) -> Experiment:
+    """The experiment that `config.flatten(experiment, identity_only=False)` describes.
+
+    Raises:
+        UsageError: an unknown component, a field that no part of the experiment has, or a value it refuses.
+    """
+    kinds = {role: find(role, str(values[role])) for role in ROLES if values.get(role) is not None}
+    parts = {role: kind(**_options(kind, values)) for role, kind in kinds.items()}
+    known = {f.name for kind in (Settings, *kinds.values()) for f in dataclasses.fields(kind)}
+    if unknown := set(values) - known - set(ROLES):
+        raise UsageError(
+            f"No part of this experiment has a field {min(unknown)!r}; it has {', '.join(sorted(known))}."
+        )
+    return Experiment(**parts, **_options(Settings, values))
+
+
+def _options(kind: type, values: Mapping[str, Scalar]) -> dict[str, Any]:
+    """The values that are fields of a dataclass, text made into paths where those are wanted."""
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind) if f.name in values]
+    return {name: Path(str(values[name])) if hints[name] is Path else values[name] for name in names}

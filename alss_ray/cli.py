@@ -1,0 +1,120 @@
+"""Command lines from dataclasses, through tyro.
+
+The components are named first (`--task`, `--strategy`, `--generator`), and then their own options join those of
+the experiment: `--help` shows what the named ones take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import tyro
+
+from alss_ray.catalogue import find
+from alss_ray.config import ROLES, Experiment, Settings, UsageError
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Components:
+    """What the experiment is made of: a shipped name, or your own class as package.module:Name."""
+
+    task: str = "digits"
+    """What is learnt: digits or mnist."""
+    strategy: str = "snn"
+    """Who is labelled next: random or snn."""
+    generator: str = "vae"
+    """The generative model of stage 1: vae. Strategies without a latent space do not use it."""
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[Options]):
+    """A command line that was understood."""
+
+    options: Options
+    """The script's own options."""
+    experiment: Experiment
+    given: frozenset[str]
+    """Names of the fields that stood on the command line."""
+
+
+def parse(
+    options: Options,
+    description: str,
+    argv: Sequence[str],
+    prog: str,
+    components: Components = Components(),
+    adjust: Callable[[Options, Settings], Settings] = lambda options, settings: settings,
+) -> Parsed[Options]:
+    """Read a command line made of a script's own options and an experiment.
+
+    Args:
+        options: the script's own options with their defaults; its class is a dataclass named ...Options.
+        components: the names to start from.
+        adjust: what the script's own options change in the experiment's settings.
+
+    Raises:
+        UsageError: a component that does not exist, or values that do not fit together.
+        SystemExit: status 2 for options that do not exist or have the wrong type, 0 after `--help`.
+    """
+    named = _named_components(argv, components)
+    kinds = {role: find(role, getattr(named, role)) for role in ROLES}
+    if not kinds["strategy"].needs_embedding:  # type: ignore[attr-defined]
+        del kinds["generator"]
+    suited: Mapping[str, Any] = getattr(kinds["task"], "defaults", {})
+    own_part = type(options).__name__.removesuffix("Options").lower()
+    parts = {own_part: type(options), "components": Components, "experiment": Settings, **kinds}
+    fields: list[Any] = []
+    for name, kind in parts.items():
+        own = {f.name for f in dataclasses.fields(kind)}
+        defaults = {key: value for key, value in suited.items() if key in own}
+        default = {own_part: options, "components": named}.get(name) or kind(**defaults)
+        fields.append((name, kind, dataclasses.field(default=default)))
+    everything = dataclasses.make_dataclass("Everything", fields, frozen=True)
+    read: Any = tyro.cli(
+        everything,
+        args=list(argv),
+        prog=prog,
+        description=description,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
+    )
+    chosen = getattr(read, own_part)
+    settings = adjust(chosen, read.experiment)
+    experiment = Experiment(**vars(settings), **{role: getattr(read, role) for role in kinds})
+    flags = {word.split("=")[0] for word in argv if word.startswith("--")}
+    given = frozenset(flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags)
+    return Parsed(chosen, experiment, given)
+
+
+def _named_components(argv: Sequence[str], default: Components) -> Components:
+    """The three names alone, before it is known which other options there are."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for role in ROLES:
+        first.add_argument(f"--{role}", default=getattr(default, role))
+    try:
+        names, _ = first.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{error.argument_name} needs a name behind it.") from error
+    return Components(**vars(names))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Run a script's work and return its exit status: bad input becomes one sentence and status 2."""
+    from alss_ray.labelling import ExperimentFailed
+
+    try:
+        return work()
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except ExperimentFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

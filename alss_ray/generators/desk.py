@@ -1,0 +1,108 @@
+"""Sharing stage 1 between all trials of a sweep, on one machine or several: a desk that hands out the training.
+
+The desk is a Ray actor beside the folder of trained generators. Whoever asks first for a generator is told to
+train it, inside the resources it holds anyway, so waiting can never starve the training; the others wait at
+the desk. The trainer renews its lease while it works. A lease that runs out (the trainer or its machine died)
+goes to the next in line, and a file is handed out only when it is whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from alss_ray.files import replacing
+from alss_ray.generators.store import GeneratorStore, Request, Stocked
+
+LEASE = 15.0  # seconds without a renewal after which a trainer counts as lost
+POLL = 0.1  # seconds between a waiting caller's looks at the folder
+
+
+class GeneratorDesk:
+    """The actor. It holds nothing but leases, so it may be restarted at any time."""
+
+    def __init__(self, folder: Path, lease: float) -> None:
+        self.store, self.lease = GeneratorStore(folder), lease
+        self.leases: dict[str, tuple[str, float]] = {}
+
+    async def claim(self, key: str, caller: str) -> bytes | None:
+        """The trained generator's file, waiting for it if need be; None if the caller is to train it."""
+        while True:
+            if self.store.holds(key):
+                self.leases.pop(key, None)
+                return self.store.path(key).read_bytes()
+            holder, until = self.leases.get(key, (caller, 0.0))
+            if holder == caller or until < time.monotonic():
+                self.leases[key] = caller, time.monotonic() + self.lease
+                return None
+            await asyncio.sleep(POLL)
+
+    async def renew(self, key: str, caller: str) -> None:
+        """The caller is still training."""
+        self.leases[key] = caller, time.monotonic() + self.lease
+
+    async def deliver(self, key: str, content: bytes) -> None:
+        """The caller has trained it: keep the file where later sweeps find it."""
+        if not self.store.holds(key):
+            with replacing(self.store.path(key)) as part:
+                part.write_bytes(content)
+
+
+def open_desk(folder: Path, lease: float = LEASE) -> Any:
+    """Start a desk on this machine for as long as the returned handle lives."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 10_000}
+    return ray.remote(GeneratorDesk).options(scheduling_strategy=here, **options).remote(folder, lease)
+
+
+@dataclass(frozen=True)
+class DeskSource:
+    """A trial's way to the desk, with a folder on the trial's own machine in front of it."""
+
+    desk: Any
+    local: GeneratorStore
+    lease: float = LEASE
+
+    def obtain(self, request: Request) -> Stocked:
+        """The trained generator: from this machine, from the desk, or by training it here."""
+        started = time.monotonic()
+        embedding = self.local.load(request)
+        if embedding is not None:
+            return Stocked(embedding, request.key, False, time.monotonic() - started)
+        caller, path = uuid.uuid4().hex, self.local.path(request.key)
+        content = ray.get(self.desk.claim.remote(request.key, caller))
+        if content is not None:
+            with replacing(path) as part:
+                part.write_bytes(content)
+        with self._renewed(request.key, caller):
+            stocked = self.local.obtain(request)
+        if content is None:
+            ray.get(self.desk.deliver.remote(request.key, path.read_bytes()))
+        return Stocked(stocked.embedding, request.key, stocked.trained, time.monotonic() - started)
+
+    @contextlib.contextmanager
+    def _renewed(self, key: str, caller: str) -> Iterator[None]:
+        """Renew the lease in the background."""
+        done = threading.Event()
+
+        def work() -> None:
+            while not done.wait(self.lease / 4):
+                self.desk.renew.remote(key, caller)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()

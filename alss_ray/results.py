@@ -1,0 +1,83 @@
+"""A results folder: what lies where, and the manifest that says whose it is.
+
+manifest.json    what was asked for, with versions, commit and hardware
+records/         Arrow streams (alss_ray.records)
+state/           checkpoints of the experiments, by identity
+study.db         the Optuna study of a search
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alss_ray import provenance
+from alss_ray.config import UsageError
+from alss_ray.files import write_text
+
+MANIFEST = "manifest.json"
+STATE = "state"
+STUDY = "study.db"
+
+
+def default_folder(name: str) -> Path:
+    """results/<name>-<date>-<time> below the working folder."""
+    return Path("results") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def claim(folder: Path, asked: Mapping[str, Any], resume: bool) -> None:
+    """Make the folder this work's own: write its manifest, or find there what a resumed work had asked for.
+
+    Args:
+        asked: plain data that must be the same when the work is resumed.
+
+    Raises:
+        UsageError: the folder holds other work, or the same work without `resume`, or nothing to resume.
+    """
+    path = folder / MANIFEST
+    asked = json.loads(json.dumps(asked))
+    if path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))["asked"]
+        except (ValueError, KeyError) as error:
+            raise UsageError(f"{path} is damaged ({error}); choose another folder.") from error
+        if not resume:
+            raise UsageError(
+                f"{folder} holds the results of another {before['kind']}, {before['name']}; "
+                "add --resume to go on with it, or choose another folder."
+            )
+        if differences := _differences(before, asked):
+            raise UsageError(f"{folder} cannot be resumed with other settings: {'; '.join(differences)}.")
+        return
+    if resume:
+        raise UsageError(f"There is nothing to resume in {folder}: it has no {MANIFEST}; leave --resume out.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists and holds other things; choose a folder that is new or empty.")
+    about = {
+        "asked": asked,
+        "command": sys.argv,
+        "started_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "versions": json.loads(provenance.versions()),
+        "git_commit": provenance.git_commit(),
+        "host": provenance.host(),
+        "cpu": provenance.cpu_model(),
+    }
+    try:
+        write_text(path, json.dumps(about, indent=2) + "\n")
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written to ({error.strerror}); choose another folder."
+        ) from error
+
+
+def _differences(before: Any, now: Any, where: str = "") -> list[str]:
+    """One phrase for each value that differs, naming it."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        parts = [_differences(before.get(k), now.get(k), f"{where}.{k}" if where else str(k)) for k in keys]
+        return [text for part in parts for text in part]
+    return [] if before == now else [f"{where} was {before}, now {now}"]
