@@ -19,7 +19,8 @@ from .contours import Array, Curve, Wall
 from .settings import Refused, Settings
 
 RAYS, LAYERS = 64, 6  # cells of the control grid
-EASY, HARD = (96, 6), (128, 8)  # elements around and across where rays are straight, and where they are not
+EASY, HARD = (80, 6), (128, 8)  # elements around and across; hard are bent rays and lumens with sharp bends
+SHARP = 0.25  # radians between neighbouring cells of the control grid along the lumen
 GOOD = 0.3  # a sine of the cell angles from which straight rays are taken as they are
 FIRST_STEP = 0.2  # the innermost fifth of the layers ...
 FIRST_LAYER = 1.0  # ... is to be as high as this many lumen cells (of RAYS along the lumen) are long
@@ -38,11 +39,12 @@ class Grid:
     t_outer: CubicSpline
     growth: CubicSpline  # xi -> log of the ratio of the outermost to the innermost layer, per unit of eta
     control: Array | None  # relaxed control grid [rays, LAYERS + 1, 2]; None: straight rays
+    sharpest: float  # largest angle in radians between neighbouring of RAYS cells along the lumen
     smooth: bool  # between control nodes: cubic splines, or the bilinear map that no unfolded control grid can fold
 
     def elements(self, settings: Settings) -> tuple[int, int]:
         """Elements around and across: as set, else by shape."""
-        around, across = EASY if self.control is None else HARD
+        around, across = EASY if self.control is None and self.sharpest < SHARP else HARD
         return settings.elements_around or around, settings.elements_across or across
 
     def nodes(self, around: int, across: int) -> Array:
@@ -79,14 +81,15 @@ def _attempt(wall: Wall, rays: int) -> Grid | None:
     t_out = _partners(lumen, wall.outer)
     outer = wall.outer(t_out)
     growth = _growth(lumen, outer)
+    sharpest = _sharpest(lumen) * rays / RAYS
     shifts = [_periodic(t - np.arange(rays) / rays) for t in (t_in, t_out)]
     if _sines(_straight(lumen, outer, 2)).min() > GOOD:
-        return Grid(wall, shifts[0], shifts[1], growth, None, True)
+        return Grid(wall, shifts[0], shifts[1], growth, None, sharpest, True)
     control = _relaxed(_straight(lumen, outer, LAYERS))
     if control is None:
         return None
     for smooth in (True, False) if rays > RAYS else (True,):
-        grid = Grid(wall, shifts[0], shifts[1], growth, control, smooth)
+        grid = Grid(wall, shifts[0], shifts[1], growth, control, sharpest, smooth)
         if _sines(grid.nodes(2 * rays, 2 * LAYERS)).min() > 0.02:
             return grid
     return None
@@ -95,6 +98,14 @@ def _attempt(wall: Wall, rays: int) -> Grid | None:
 def _periodic(values: Array, smooth: bool = True) -> CubicSpline | BSpline:
     knots, closed = np.linspace(0.0, 1.0, len(values) + 1), np.concatenate([values, values[:1]])
     return CubicSpline(knots, closed, bc_type="periodic") if smooth else make_interp_spline(knots, closed, k=1)
+
+
+def _sharpest(points: Array) -> float:
+    """The largest angle in radians between neighbouring sides of a closed polygon [n, 2]."""
+    side = np.roll(points, -1, axis=0) - points
+    ahead = np.roll(side, -1, axis=0)
+    return float(np.abs(np.arctan2(side[:, 0] * ahead[:, 1] - side[:, 1] * ahead[:, 0],
+                                   np.sum(side * ahead, axis=1))).max())
 
 
 def _straight(lumen: Array, outer: Array, layers: int) -> Array:

@@ -15,7 +15,7 @@ from .material import Material
 FINER = 4  # uniform samples per element on which the splines are tabulated
 SEEDS = 4  # starting points per element for the search of a pixel's place in the grid
 NEWTON_STEPS = 8
-CLOSE = 1e-4  # of an element: accuracy of a pixel's place in the grid
+CLOSE = 1e-3  # of an element: accuracy of a pixel's place in the grid
 
 
 def gauss_stress(mesh: Mesh, state: State, material: Material) -> Array:
@@ -36,7 +36,7 @@ class Field:
         across = (np.arange(mesh.across)[:, None] + 0.5 * (1.0 + GAUSS2)).ravel()
         ring = np.concatenate([around, around[:1] + mesh.around])
         closed = CubicSpline(ring, np.concatenate([samples, samples[:1]]), axis=0, bc_type="periodic")
-        rows = closed(np.arange(FINER * mesh.around) / FINER + (0 if around[0] == 0 else 0.0))
+        rows = closed(np.arange(FINER * mesh.around) / FINER)
         # Tabulated beyond the borders as well, so that the end condition of the table lies outside the wall.
         steps = np.arange(-2, FINER * mesh.across + 3) / FINER
         table = CubicSpline(across, rows, axis=1)(steps)

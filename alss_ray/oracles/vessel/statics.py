@@ -104,7 +104,7 @@ def equilibrium(nodes: Array, material: Material, pressure: float) -> Equilibriu
         start = finer.rest(material) if mesh is None or state is None else _refined(mesh, state, finer, material)
         mesh = finer
         result = newton(mesh, start, material, pressure)
-        if result is None and level is nodes:
+        if result is None and (level is nodes or level is levels[0]):
             result = _in_steps(mesh, material, pressure)
         state, count = result if result is not None else (None, MAX_ITERATIONS)
         counts.append(count)
