@@ -11,6 +11,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import tyro
@@ -86,7 +87,7 @@ def parse(
     )
     chosen = getattr(read, own_part)
     settings = adjust(chosen, read.experiment)
-    experiment = Experiment(**vars(settings), **{role: getattr(read, role) for role in kinds})
+    experiment = Experiment(**vars(settings), **{role: _located(getattr(read, role)) for role in kinds})
     flags = {word.split("=")[0] for word in argv if word.startswith("--")}
     given = frozenset(flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags)
     return Parsed(chosen, experiment, given)
@@ -102,6 +103,18 @@ def _named_components(argv: Sequence[str], default: Components) -> Components:
     except argparse.ArgumentError as error:
         raise UsageError(f"{error.argument_name} needs a name behind it.") from error
     return Components(**vars(names))
+
+
+def _located(component: Any) -> Any:
+    """The component with absolute paths: workers run in folders of their own."""
+    paths = {
+        f.name: value
+        for f in dataclasses.fields(component)
+        if isinstance(value := getattr(component, f.name), Path)
+    }
+    return dataclasses.replace(
+        component, **{name: path.expanduser().absolute() for name, path in paths.items()}
+    )
 
 
 def guarded(work: Callable[[], int]) -> int:

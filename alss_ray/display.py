@@ -60,7 +60,7 @@ class SweepDisplay:
 
     def __post_init__(self) -> None:
         self._trials: dict[str, _Trial] = {}
-        self._failed: list[str] = []
+        self.failures = 0
         self._started = self._last_line = time.monotonic()
         self._live = Live(
             console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True
@@ -86,22 +86,23 @@ class SweepDisplay:
         at.t, at.labels, at.aulc = t, labels, aulc
         if not self.console.is_terminal and time.monotonic() - self._last_line > QUIET_INTERVAL:
             self._last_line = time.monotonic()
-            self.console.print(f"{self._counts()}; {self._work()}", highlight=False)
+            self.console.print(f"{self._counts()}; {self._work()}", highlight=False, soft_wrap=True)
 
     def completed(self, trial: str) -> None:
-        """A trial has spent its budget."""
-        self._trials[trial].done = True
+        """A trial has come to its end."""
+        if trial in self._trials:
+            self._trials[trial].done = True
 
     def failed(self, trial: str, why: str) -> None:
         """A trial is given up."""
         at = self._trials.pop(trial)
-        self._failed.append(trial)
-        self.console.print(f"Trial {brief(at.values)} failed: {why}", highlight=False)
+        self.failures += 1
+        self.console.print(f"Trial {brief(at.values)} failed: {why}", highlight=False, soft_wrap=True)
 
     def _counts(self) -> str:
         done = self.finished_before + sum(trial.done for trial in self._trials.values())
         running = sum(not trial.done for trial in self._trials.values())
-        failed = f", {len(self._failed)} failed" if self._failed else ""
+        failed = f", {self.failures} failed" if self.failures else ""
         return f"{done} of {self.trials} trials done, {running} running{failed}"
 
     def _work(self) -> str:
@@ -119,7 +120,7 @@ class SweepDisplay:
         """How much of the work that was left at the start is done, by labels."""
         left = (self.trials - self.finished_before) * self.label_budget
         labels = sum(trial.labels for trial in self._trials.values())
-        return min(1.0, (labels + len(self._failed) * self.label_budget) / left) if left else 1.0
+        return min(1.0, (labels + self.failures * self.label_budget) / left) if left else 1.0
 
     def _best(self) -> str:
         values = [

@@ -110,16 +110,16 @@ def search(description: str, space: Callable[[Experiment], Space]) -> int:
                 "Every parameter of the search space is fixed on the command line; leave one out."
             )
         sweep = Sweep(name, options, base, space=searched, trials=options.trials)
-        folder = run(sweep)
+        folder, failures = run(sweep)
         show_best(folder, sorted(searched), base.task.higher_is_better)
         print_next_steps(folder)
-        return 0
+        return 1 if failures else 0
 
     return cli.guarded(work)
 
 
-def run(sweep: Sweep) -> Path:
-    """Run a sweep on Ray and return its results folder.
+def run(sweep: Sweep) -> tuple[Path, int]:
+    """Run a sweep on Ray; returns its results folder and the number of trials that failed.
 
     Raises:
         UsageError: bad input, told before any trial starts.
@@ -131,11 +131,11 @@ def run(sweep: Sweep) -> Path:
     from alss_ray.tune import run_trials  # Ray takes seconds to import: bad input is told before
 
     try:
-        run_trials(sweep, folder)
+        failures = run_trials(sweep, folder)
     except KeyboardInterrupt:
         print(f"Interrupted; nothing is lost. Add --results {folder} --resume to go on.", file=sys.stderr)
         raise
-    return folder
+    return folder, failures
 
 
 def show_best(folder: Path, searched: Sequence[str], higher_is_better: bool) -> None:

@@ -8,6 +8,7 @@ is never read.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from pathlib import Path
@@ -27,29 +28,33 @@ from alss_ray.experiment import Run
 from alss_ray.files import locked
 from alss_ray.generators.desk import DeskSource, open_desk
 from alss_ray.generators.store import GeneratorStore, default_folder
+from alss_ray.labelling import ExperimentFailed
 from alss_ray.rng import stream_seed
 from alss_ray.space import Choice, Float, Int, Point
 from alss_ray.sweep import OBJECTIVE, Sweep, SweepOptions
 
 RETRIES = 3  # times a trial is started again after a fault before it is given up
+FAILURE = "failure"
 REPORTED = ("t", "n_labels", "val_metric", OBJECTIVE)
 
 
-def run_trials(sweep: Sweep, folder: Path) -> None:
-    """Run the trials that a sweep's folder still lacks.
+def run_trials(sweep: Sweep, folder: Path) -> int:
+    """Run the trials that a sweep's folder still lacks, and return how many failed.
 
     Raises:
         UsageError: the cluster does not answer or cannot carry a trial, told before any trial starts.
         KeyboardInterrupt: Ctrl-C; what is done stays, and the sweep can be resumed.
     """
     for logger in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+        logging.getLogger(logger).setLevel(
+            logging.CRITICAL
+        )  # a failed trial is told by the display, in a line
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # A continued trial reports its rounds to the study again, under the same steps.
     warnings.filterwarnings("ignore", message="The reported value is ignored")
     started_here = _connect(sweep.options)
     try:
-        _run(sweep, folder)
+        return _run(sweep, folder)
     finally:
         if started_here:
             ray.shutdown()
@@ -76,7 +81,7 @@ def _connect(options: SweepOptions) -> bool:
     return started_here
 
 
-def _run(sweep: Sweep, folder: Path) -> None:
+def _run(sweep: Sweep, folder: Path) -> int:
     options = sweep.options
     has = ray.cluster_resources()
     gpus = options.gpus_per_trial if options.gpus_per_trial is not None else min(1.0, has.get("GPU", 0.0))
@@ -87,8 +92,8 @@ def _run(sweep: Sweep, folder: Path) -> None:
         )
     search: _Search | _Listed = _Listed(sweep, folder) if sweep.space is None else _Search(sweep, folder)
     if not search.left:
-        return
-    cache = options.cache or default_folder()
+        return 0
+    cache = (options.cache or default_folder()).expanduser().absolute()
     desk = open_desk(cache)
     higher_is_better = sweep.base.task.higher_is_better
     trainable = tune.with_parameters(
@@ -126,6 +131,7 @@ def _run(sweep: Sweep, folder: Path) -> None:
         < search.left
     ):
         raise KeyboardInterrupt  # Tune returns from Ctrl-C as if all were well
+    return display.failures
 
 
 def _trial(config: dict[str, Any], base: dict[str, Scalar], folder: Path, cache: Path, desk: Any) -> None:
@@ -136,13 +142,17 @@ def _trial(config: dict[str, Any], base: dict[str, Scalar], folder: Path, cache:
         )
     torch.set_num_threads(int(tune.get_context().get_trial_resources().required_resources.get("CPU", 1)))
     experiment = experiment_from(config.get("experiment") or {**base, **config})
-    # A search over a few values can propose a point twice at once: the second waits, then finds it done.
-    with locked(folder / results.STATE / f"{experiment.identity}.lock"):
-        run = Run(experiment, folder, DeskSource(desk, GeneratorStore(cache)))
-        if run.state.t > experiment.rounds:
-            tune.report(run.result)
-        for row in run.rounds():
-            tune.report({name: row[name] for name in REPORTED})
+    try:
+        # A search over a few values can propose a point twice at once: the second waits, then finds it done.
+        with locked(folder / results.STATE / f"{experiment.identity}.lock"):
+            run = Run(experiment, folder, DeskSource(desk, GeneratorStore(cache)))
+            if run.state.t > experiment.rounds:
+                tune.report(run.result)
+            for row in run.rounds():
+                tune.report({name: row[name] for name in REPORTED})
+    except (UsageError, ExperimentFailed) as error:
+        # It would fail again, so it is reported, not raised: Tune starts anew what raises.
+        tune.report({"t": 0, "n_labels": 0, OBJECTIVE: math.nan, FAILURE: str(error)})
 
 
 class _Listed:
@@ -178,7 +188,7 @@ class _Search:
         self.total, self.left = sweep.trials, max(0, sweep.trials - finished)
         # A resumed search must not draw again what it drew at its start.
         seed = stream_seed(sweep.base.seed, "search", len(before)) % 2**32
-        self.algorithm = OptunaSearch(
+        self.algorithm = _StudySearch(
             {name: _distribution(part) for name, part in sweep.space.items()},
             metric=OBJECTIVE,
             mode="max" if higher_is_better else "min",
@@ -188,6 +198,20 @@ class _Search:
         )
         self.param_space: dict[str, Any] = {}
         self.num_samples = self.left
+
+
+class _StudySearch(OptunaSearch):
+    """OptunaSearch that tells the study of an experiment's own failure as such, not as a value."""
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if FAILURE not in result:
+            super().on_trial_result(trial_id, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        failed = error or (result is not None and FAILURE in result)
+        super().on_trial_complete(trial_id, None if failed else result, failed)
 
 
 def _distribution(part: Float | Int | Choice) -> optuna.distributions.BaseDistribution:
@@ -213,7 +237,10 @@ class _Events(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self.display.reported(trial.trial_id, result["t"], result["n_labels"], result[OBJECTIVE])
+        if FAILURE in result:
+            self.display.failed(trial.trial_id, result[FAILURE])
+        else:
+            self.display.reported(trial.trial_id, result["t"], result["n_labels"], result[OBJECTIVE])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.display.completed(trial.trial_id)
@@ -227,4 +254,4 @@ def _told(config: Point) -> Point:
     listed: Any = config.get("experiment")
     if listed is None:
         return config
-    return {name: listed[name] for name in ("strategy", "direction", "alpha", "seed") if name in listed}
+    return {name: listed[name] for name in ("strategy", "direction", "seed") if name in listed}

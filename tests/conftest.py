@@ -1,0 +1,32 @@
+"""What all tests rely on: one thread, a cache of their own, and MNIST where it is at hand."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from alss_ray.tasks.mnist import FILES
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trained generators go to a temporary folder, in this process and in those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder that holds MNIST/raw; tests that need it are skipped without it."""
+    named = os.environ.get("ALSS_RAY_DATA")
+    if named is None:
+        pytest.skip("ALSS_RAY_DATA is not set: give the folder that holds MNIST/raw")
+    missing = [name for name in FILES if not (Path(named) / "MNIST" / "raw" / name).exists()]
+    if missing:
+        pytest.skip(f"ALSS_RAY_DATA={named} lacks {', '.join(missing)} in MNIST/raw")
+    return Path(named)

@@ -1,0 +1,224 @@
+"""The sweep scripts on a real local Ray: what they show, and that no kill can change their records."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from helpers import buyers, lasting, sold
+
+from alss_ray import records
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--round-size", "10", "--label-budget", "30", "--iterations", "12", "--evaluate-every", "5",
+         "--validation-share", "1.0"]  # fmt: skip
+
+
+def command(script: str, folder: Path, *words: str) -> list[str]:
+    generator = [] if "random" in words else ["--generator-iterations", "200"]
+    places = ["--results", str(folder), "--cache", str(folder.parent / "generators")]
+    return [sys.executable, str(ROOT / "sweeps" / script), *places, *SMALL, *generator, *words]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT / "tests"), "COLUMNS": "150"}
+
+
+def sweep(script: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(script, folder, *words), capture_output=True, text=True, timeout=300, env=environment()
+    )
+
+
+@contextlib.contextmanager
+def started(script: str, folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A sweep in a process group of its own, which is gone afterwards whatever happens."""
+    process = subprocess.Popen(
+        command(script, folder, *words),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    """Wait for something to become true."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not come about in time"
+        time.sleep(0.02)
+
+
+def states(folder: Path) -> list[str]:
+    """The states of the study's trials."""
+    study = optuna.load_study(study_name="latent_dim", storage=f"sqlite:///{folder / 'study.db'}")
+    return [trial.state.name for trial in study.trials]
+
+
+def table1(folder: Path, ledger: Path, *words: str) -> list[Any]:
+    return [
+        "table1.py",
+        folder,
+        "--seeds",
+        "2",
+        "--task",
+        "helpers:LedgerDigits",
+        "--ledger",
+        str(ledger),
+        *words,
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Table 1 on digits, nothing going wrong."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "results"
+    done = sweep(*table1(folder, folder.parent / "ledger"))
+    assert done.returncode == 0, done.stderr
+    (folder.parent / "shown").write_text(done.stdout)
+    return folder
+
+
+def test_table_1_shows_its_records(undisturbed: Path) -> None:
+    shown = (undisturbed.parent / "shown").read_text()
+    rows = records.read("rounds", [undisturbed]).table.to_pylist()
+    assert {(row["strategy"], row["direction"], row["seed"]) for row in rows} == {
+        (strategy, direction, seed)
+        for strategy, direction in (("random", None), ("snn", "gradient"), ("snn", "random"), ("snn", "none"))
+        for seed in (0, 1)
+    }
+    last = [row["test_metric"] for row in rows if row["strategy"] == "random" and row["t"] == 3]
+    assert f"{50 * sum(last):.2f} ± {50 * 2**0.5 * abs(last[0] - last[1]):.2f}" in shown
+    assert len(sold(undisturbed.parent / "ledger")) == 8 * (30 + 30)
+    generators = {(row["generator_key"], row["experiment"]) for row in rows if row["generator_trained"]}
+    assert len(generators) == 1, "one generator is trained and shared by all arms and seeds"
+
+
+def in_mid_trial(ledger: Path) -> list[int]:
+    """Workers that have the first round's labels (30 to validate, 10 to train) of their trial, and not the last's."""
+    return [process for process, labels in buyers(ledger).items() if labels % 60 in (40, 50)]
+
+
+def test_a_killed_worker_changes_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    ledger, folder = tmp_path / "ledger", tmp_path / "results"
+    with started(*table1(folder, ledger)) as process:
+        until(lambda: in_mid_trial(ledger))
+        os.kill(in_mid_trial(ledger)[0], signal.SIGKILL)
+        _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert len(list((folder / "records").glob("*.rounds.arrow"))) == 9, (
+        "one of 8 experiments took two attempts"
+    )
+    assert lasting("rounds", folder).equals(lasting("rounds", undisturbed))
+    assert lasting("curves", folder).equals(lasting("curves", undisturbed))
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_a_stopped_driver_is_resumed(kind: signal.Signals, undisturbed: Path, tmp_path: Path) -> None:
+    ledger, folder = tmp_path / "ledger", tmp_path / "results"
+    with started(*table1(folder, ledger)) as process:
+        until(lambda: len(list((folder / "records").glob("*.rounds.arrow"))) >= 3)
+        os.kill(process.pid, kind)
+        _, err = process.communicate(timeout=60)
+        if kind == signal.SIGINT:
+            assert process.returncode == 130
+            assert "Interrupted; nothing is lost." in err
+            assert "Traceback" not in err
+        before = sold(ledger)
+    assert len(before) < 8 * 60
+    resumed = sweep(*table1(folder, ledger, "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert lasting("rounds", folder).equals(lasting("rounds", undisturbed))
+    assert lasting("curves", folder).equals(lasting("curves", undisturbed))
+    # A batch that was on its way when its process died may be asked for again; there were two processes.
+    assert len(sold(ledger)) <= 8 * 60 + 2 * 30
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("searched") / "results"
+    done = sweep("latent_dim.py", folder, "--trials", "3")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_search_shows_the_best_and_keeps_its_study(searched: tuple[Path, str]) -> None:
+    folder, shown = searched
+    assert states(folder) == ["COMPLETE"] * 3
+    study = optuna.load_study(study_name="latent_dim", storage=f"sqlite:///{folder / 'study.db'}")
+    rows = [row for row in records.read("rounds", [folder]).table.to_pylist() if row["n_labels"] == 30]
+    for trial in study.trials:
+        same = [row for row in rows if all(row[name] == value for name, value in trial.params.items())]
+        assert [row["val_aulc"] for row in same] == [trial.value]
+    best = study.best_trial
+    assert f"{best.value:.4g}" in re.split(r"\n", shown.split("experiment\n")[1])[0]
+    assert f"{best.params['alpha']:.4g}" in shown
+    assert "python analysis/curves.py" in shown
+
+
+def test_a_search_goes_on_where_it_stopped(searched: tuple[Path, str]) -> None:
+    folder, _ = searched
+    more = sweep("latent_dim.py", folder, "--trials", "4", "--resume")
+    assert more.returncode == 0, more.stderr
+    assert states(folder) == ["COMPLETE"] * 4
+    alphas = set(records.read("rounds", [folder]).table["alpha"].to_pylist())
+    assert len(alphas) == 4, "a resumed search draws new points"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--trials", "4"], "holds the results of another sweep"),
+        (["--resume", "--alpha", "2"], "cannot be resumed with other settings: space.alpha was"),
+        (["--resume", "--iterations", "13"], "experiment.iterations was 12, now 13"),
+    ],
+)
+def test_a_folder_with_another_sweep_is_refused(
+    words: list[str], sentence: str, searched: tuple[Path, str]
+) -> None:
+    done = sweep("latent_dim.py", searched[0], *words)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+def test_a_failing_experiment_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    done = sweep("latent_dim.py", tmp_path / "results", "--trials", "2", "--learning-rate", "1e30")
+    assert done.returncode == 1
+    assert "Training diverged in round 1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert states(tmp_path / "results") == ["FAIL", "FAIL"]
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "sentence"),
+    [
+        ("latent_dim.py", ["--trials", "0"], "--trials is 0"),
+        ("latent_dim.py", ["--cpus-per-trial", "0"], "--cpus-per-trial is 0"),
+        ("latent_dim.py", ["--strategy", "random"], "has no alpha to search"),
+        ("latent_dim.py", ["--round-size", "700", "--label-budget", "700"], "exceed the pool of 1347"),
+        ("latent_dim.py", ["--address", "127.0.0.1:1"], "No Ray cluster answers at '127.0.0.1:1'"),
+        ("table1.py", ["--seeds", "0"], "--seeds is 0"),
+        ("table1.py", ["--task", "mnist", "--data-dir", "nowhere"], "give the folder with --data-dir"),
+    ],
+)
+def test_bad_input_is_told_before_any_trial(
+    script: str, words: list[str], sentence: str, tmp_path: Path
+) -> None:
+    done = sweep(script, tmp_path / "results", *words)
+    assert done.returncode == 2, done.stderr
+    assert sentence in " ".join(done.stderr.split())
+    assert not (tmp_path / "results" / "records").exists()
