@@ -1,0 +1,173 @@
+"""Draw learning curves (the paper's Figure 3): mean and standard deviation of the metric over the labels bought.
+
+One line a strategy; where the records hold no more than 8 configurations, one line a configuration, named by
+what tells it from the others. Runs whose evaluations lie at different numbers of labels are interpolated
+linearly, each within its own range. An accuracy is drawn in %, other metrics in the task's own unit.
+
+python analysis/curves.py RESULTS
+
+python analysis/curves.py RESULTS --by strategy,alpha --out figures/alpha
+
+python analysis/curves.py RESULTS --inside-rounds
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import matplotlib
+import numpy as np
+import tyro
+from _lines import Line, chosen_grouping, lines
+from _shared import guarded, read
+
+from alss_ray.config import UsageError
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+MOST_LINES = 24  # more cannot be told apart
+# Okabe and Ito's colours without their yellow, which is faint on white; marker and dash differ as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#7F7F7F")
+MARKERS = (
+    ("o", 5.5),
+    ("s", 5.5),
+    ("^", 6.5),
+    ("D", 5.5),
+    ("v", 6.5),
+    ("P", 7.5),
+    ("X", 7.5),
+    ("*", 10),
+)  # size in points
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1.5)))
+
+
+@dataclass(frozen=True)
+class CurvesOptions:
+    """What to draw, and where to."""
+
+    results: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RESULTS...", help_behavior_hint="")
+    ]
+    """Results folders of sweeps or single runs."""
+    metric: Literal["test_metric", "val_metric"] = "test_metric"
+    """The metric on the test set or on the validation set."""
+    by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN,...")] = None
+    """Columns, separated by commas, whose values make a line; chosen as said above unless given."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER_OR_STEM")] = None
+    """Folder for curves.png and curves.svg, or a path to which .png and .svg are added; the first results folder
+    unless given."""
+    inside_rounds: bool = False
+    """Draw the evaluations inside rounds too, so that the drop and rebound with fresh samples can be seen: each
+    round's iterations are spread over the labels it bought. Always the validation metric, as only that is
+    evaluated there."""
+
+
+def figure(found: Sequence[Line], metric: str, which: str, tasks: str, inside_rounds: bool = False) -> Figure:
+    """The lines with a band of one standard deviation on either side.
+
+    Args:
+        metric: the metric's name as the task gives it.
+        which: "test" or "validation".
+        tasks: what stands in the title.
+        inside_rounds: leave the first climb out of sight, so that later drops can be seen.
+    """
+    scale, unit = (100, " (%)") if metric == "accuracy" else (1, "")
+    columns = 2 if len(found) > 1 and max(len(line.legend) for line in found) < 44 else 1
+    height = 4.6 + 0.24 * -(-len(found) // columns)
+    drawn, axes = plt.subplots(figsize=(10 if inside_rounds else 7.4, height), layout="constrained")
+    for k, line in enumerate(found):
+        colour = COLOURS[k % len(COLOURS)]
+        # The marker moves on by one when the colours begin again.
+        marker, size = MARKERS[(k + k // len(COLOURS)) % len(MARKERS)]
+        mean, deviation = scale * line.mean, scale * line.deviation
+        axes.plot(
+            line.labels, mean, color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.8, label=line.legend,
+            marker=marker, markersize=size, markeredgecolor="white",
+            markeredgewidth=0.6, markevery=_marked(line),
+        )  # fmt: skip
+        if np.isfinite(deviation).any():
+            low, high = mean - deviation, mean + deviation
+            axes.fill_between(line.labels, low, high, color=colour, alpha=0.11, linewidth=0)
+            # Thin edges, without which overlapping bands cannot be told apart.
+            axes.plot(line.labels, np.array([low, high]).T, color=colour, linewidth=0.6, alpha=0.55)
+    if inside_rounds:
+        axes.set_ylim(bottom=scale * _floor(found))
+    spread = any(np.isfinite(line.deviation).any() for line in found)
+    what = "mean ± standard deviation over runs" if spread else "single runs"
+    axes.set_title(f"{tasks}: {what}", fontsize=11)
+    inside = "; a round's iterations are spread over the labels it bought" if inside_rounds else ""
+    axes.set_xlabel(f"training labels bought{inside}", fontsize=12)
+    axes.set_ylabel(f"{which} {metric}{unit}", fontsize=12)
+    axes.tick_params(labelsize=10.5)
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    drawn.legend(loc="outside lower center", ncols=columns, fontsize=10, frameon=False, handlelength=4)
+    return drawn
+
+
+def _marked(line: Line) -> list[int]:
+    """Indices of the points that get a marker: rounds' ends, thinned out where they crowd."""
+    ends = np.flatnonzero(line.ends)
+    return ends[:: max(1, len(ends) // 20)].tolist()
+
+
+def _floor(found: Sequence[Line]) -> float:
+    """A little below the lowest that any band reaches once its first round has ended."""
+    lows = []
+    for line in found:
+        since = np.flatnonzero(line.ends)[0] if line.ends.any() else 0
+        lows.append((line.mean - np.nan_to_num(line.deviation))[since:].min())
+    top = max(line.mean.max() for line in found)
+    return min(lows) - 0.05 * (top - min(lows))
+
+
+def stem(out: Path | None, first: Path) -> Path:
+    """The path that .png and .svg are added to."""
+    if out is None:
+        return first / "curves"
+    if out.is_dir():
+        return out / "curves"
+    return out.with_suffix("") if out.suffix in (".png", ".svg") else out
+
+
+def draw(options: CurvesOptions) -> None:
+    """Read the records, draw them, write both files and print their paths."""
+    kind = "curves" if options.inside_rounds else "rounds"
+    tables = read(options.results, {"rounds", kind})
+    table = tables[kind]
+    if not len(table):
+        raise UsageError("The records hold no evaluation inside a round; leave --inside-rounds out.")
+    metrics = sorted(set(tables["rounds"]["metric"].to_pylist()))
+    if len(metrics) > 1:
+        raise UsageError(f"The records hold several metrics ({', '.join(metrics)}); draw one task at a time.")
+    by = chosen_grouping(table, options.by)
+    metric = "val_metric" if options.inside_rounds else options.metric
+    found = lines(table, metric, by, options.inside_rounds)
+    if not found:
+        raise UsageError(f"The records hold no value of {metric}.")
+    if len(found) > MOST_LINES:
+        raise UsageError(f"{len(found)} lines cannot be told apart; give --by columns with fewer values.")
+    tasks = ", ".join(sorted(set(table["task"].to_pylist())))
+    which = "validation" if metric == "val_metric" else "test"
+    drawn = figure(found, metrics[0], which, tasks, options.inside_rounds)
+    path = stem(options.out, options.results[0])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".png", ".svg"):
+            # Not with_suffix: a stem may hold a dot of its own.
+            drawn.savefig(f"{path}{suffix}", dpi=160)
+            print(f"{path}{suffix}")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written to ({error.strerror}); choose another --out.") from error
+
+
+if __name__ == "__main__":
+    given = tyro.cli(CurvesOptions, description=__doc__)
+    sys.exit(guarded(lambda: draw(given)))
