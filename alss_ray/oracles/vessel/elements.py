@@ -107,7 +107,8 @@ class Mesh:
         """The unloaded wall, with s as in a moderately strained one, which tempers the first Newton step."""
         p = np.zeros((len(self.index), 3))
         p[:, 0] = -2.0 * material.at_rest
-        return State(np.zeros_like(self.nodes), p, np.full((len(self.index), 9), STIFFER * material.at_rest))
+        s = material.at_rest * (STIFFER if material.stiffens else 1.0)
+        return State(np.zeros_like(self.nodes), p, np.full((len(self.index), 9), s))
 
 
 def deformation(mesh: Mesh, u: Array, quadrature: Quadrature) -> Array:
@@ -137,7 +138,7 @@ def linearise(mesh: Mesh, state: State, material: Material) -> Linear:
     (a, b), (c, d) = np.moveaxis(gradient, (-2, -1), (0, 1))
     stretch = a * a + b * b + c * c + d * d - 2.0
     bend = material.curvature(state.s)
-    gap = stretch - material.stretch(state.s) if material.D1 * material.D2 > 0 else np.zeros_like(stretch)
+    gap = stretch - material.stretch(state.s) if material.stiffens else np.zeros_like(stretch)
     slope = state.s + bend * gap
     pressure = np.einsum("egk,ek->eg", q.basis, state.p)
     cofactor = np.stack([np.stack([d, -c], -1), np.stack([-b, a], -1)], -2)

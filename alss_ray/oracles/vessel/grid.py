@@ -19,7 +19,7 @@ from .contours import Array, Curve, Wall
 from .settings import Refused, Settings
 
 RAYS, LAYERS = 64, 6  # cells of the control grid
-EASY, HARD = (80, 6), (128, 8)  # elements around and across; hard are bent rays and lumens with sharp bends
+MESHES = ((80, 6), (128, 8), (192, 12))  # elements around and across; the first for straight rays and gentle bends
 SHARP = 0.25  # radians between neighbouring cells of the control grid along the lumen
 GOOD = 0.3  # a sine of the cell angles from which straight rays are taken as they are
 FIRST_STEP = 0.2  # the innermost fifth of the layers ...
@@ -42,10 +42,11 @@ class Grid:
     sharpest: float  # largest angle in radians between neighbouring of RAYS cells along the lumen
     smooth: bool  # between control nodes: cubic splines, or the bilinear map that no unfolded control grid can fold
 
-    def elements(self, settings: Settings) -> tuple[int, int]:
-        """Elements around and across: as set, else by shape."""
-        around, across = EASY if self.control is None and self.sharpest < SHARP else HARD
-        return settings.elements_around or around, settings.elements_across or across
+    def meshes(self, settings: Settings) -> list[tuple[int, int]]:
+        """Elements around and across: as set, else by shape, with finer ones to fall back on."""
+        first = 0 if self.control is None and self.sharpest < SHARP else 1
+        return list(dict.fromkeys((settings.elements_around or around, settings.elements_across or across)
+                                  for around, across in MESHES[first:]))
 
     def nodes(self, around: int, across: int) -> Array:
         """Node positions [around, across + 1, 2] in mm at equal steps of xi and graded steps of eta."""

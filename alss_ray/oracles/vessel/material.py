@@ -33,6 +33,11 @@ class Material:
         """W' of the undeformed wall: half its small-strain shear modulus."""
         return self.c1 + self.D1 * self.D2
 
+    @property
+    def stiffens(self) -> bool:
+        """Whether there is an exponential term; without it the wall is neo-Hookean."""
+        return self.D1 * self.D2 > 0.0
+
     def slope(self, stretch: Array) -> Array:
         """W' at I1 - 3 = ``stretch``."""
         result: Array = self.c1 + self.D1 * self.D2 * np.exp(np.minimum(self.D2 * stretch, CEILING))
@@ -43,11 +48,8 @@ class Material:
         return self.D2 * (slope - self.c1)
 
     def stretch(self, slope: Array) -> Array:
-        """I1 - 3 where W' is ``slope``; the inverse of ``slope``. 0 for a material without an exponential term."""
-        stiffening = self.D1 * self.D2
-        if stiffening * self.D2 == 0.0:
-            return np.zeros_like(slope)
-        result: Array = np.log((slope - self.c1) / stiffening) / self.D2
+        """I1 - 3 where W' is ``slope``, for a material that stiffens."""
+        result: Array = np.log((slope - self.c1) / (self.D1 * self.D2)) / self.D2
         return result
 
     def cauchy(self, gradient: Array, pressure: Array) -> Array:

@@ -14,7 +14,7 @@ from .elements import Mesh, State, lumen_area
 from .grid import grid_for
 from .material import Material, principal, von_mises
 from .recovery import Field, gauss_stress, pixel_points, places
-from .settings import Settings
+from .settings import Refused, Settings
 from .statics import equilibrium
 
 
@@ -53,11 +53,17 @@ def solve(mask: NDArray[np.generic], spacing: float, settings: Settings | None =
         raise ValueError(f"spacing is {spacing}, it must be a positive number of mm")
     wall = wall_from_mask(mask, spacing, settings.harmonics)
     grid = grid_for(wall)
-    around, across = grid.elements(settings)
-    nodes = grid.nodes(2 * around, 2 * across)
     material = Material.of(settings)
-    found = equilibrium(nodes, material, settings.pressure) if settings.beat is None else systole(
-        nodes, material, settings.pressure, settings.beat)
+    meshes = grid.meshes(settings)
+    for around, across in meshes:
+        nodes = grid.nodes(2 * around, 2 * across)
+        try:
+            found = equilibrium(nodes, material, settings.pressure) if settings.beat is None else systole(
+                nodes, material, settings.pressure, settings.beat)
+            break
+        except Refused:
+            if (around, across) == meshes[-1]:
+                raise
     mesh = Mesh(nodes)
     state, rotation = _without_rigid_motion(mesh, found.state)
     stress = _rotated(gauss_stress(mesh, found.state, material), rotation)

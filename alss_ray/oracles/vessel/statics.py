@@ -12,11 +12,13 @@ from .material import Material
 from .rings import gather, scatter, solve_ring
 from .settings import Refused
 
-MAX_ITERATIONS = 25
+COARSEST = 9  # node rows across the wall up to which no coarser mesh is solved first
+MAX_ITERATIONS = 20
+PATIENCE = 8  # iterations from which the steps must shrink
 TOLERANCE = 1e-6  # of the largest displacement; Newton's next step would be about its square
 ROUNDING = 1e-11  # of the lumen's size: displacements below it are noise
 BALANCED = 1e-5  # largest relative out-of-balance force
-SMALLEST_STEP = 1.0 / 64.0  # of the load
+SMALLEST_STEP = 1.0 / 16.0  # of the load
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def newton(mesh: Mesh, state: State, material: Material, pressure: float, inerti
            ) -> tuple[State, int] | None:
     """Newton's method at a fixed pressure in kPa; the state and the iterations, or None if it does not converge."""
     held = pins(mesh) if inertia is None else []
+    moved = np.inf
     length = float(np.ptp(mesh.nodes[:, 0]))
     for iteration in range(1, MAX_ITERATIONS + 1):
         system = linearise(mesh, state, material)
@@ -71,8 +74,9 @@ def newton(mesh: Mesh, state: State, material: Material, pressure: float, inerti
         except np.linalg.LinAlgError:
             return None
         state = advance(mesh, state, system, change, material)
+        before = moved
         moved, size = float(np.abs(change).max()), float(np.abs(state.u).max())
-        if not np.isfinite(moved) or size > 100.0 * length:
+        if not np.isfinite(moved) or size > 10.0 * length or (iteration > PATIENCE and moved > before):
             return None
         if moved <= max(TOLERANCE * size, ROUNDING * length):
             # The Gauss-point unknown is kept in its range, so a small step alone does not prove equilibrium.
@@ -87,29 +91,25 @@ def equilibrium(nodes: Array, material: Material, pressure: float) -> Equilibriu
     Raises Refused ('no convergence') when the load steps have been halved below ``SMALLEST_STEP``.
     """
     levels = [nodes]
-    while levels[0].shape[1] % 4 == 1 and levels[0].shape[1] > 5 and levels[0].shape[0] % 8 == 0 and (
-            levels[0].shape[0] >= 64):
+    while levels[0].shape[1] % 4 == 1 and levels[0].shape[1] > COARSEST and levels[0].shape[0] % 4 == 0:
         levels.insert(0, levels[0][::2, ::2])
-    state: State | None = None
-    mesh: Mesh | None = None
+    known: tuple[Mesh, State] | None = None  # of the next coarser level
     counts = []
     for level in levels:
         try:
-            finer = Mesh(level)
+            mesh = Mesh(level)
         except ValueError:
-            if level is nodes:
-                raise Refused("no convergence", "The mesh of this wall has a folded element.") from None
-            state = None
+            known = None
             continue
-        start = finer.rest(material) if mesh is None or state is None else _refined(mesh, state, finer, material)
-        mesh = finer
+        start = mesh.rest(material) if known is None else _refined(*known, mesh, material)
         result = newton(mesh, start, material, pressure)
-        if result is None and (level is nodes or level is levels[0]):
+        if result is None and level is nodes:
             result = _in_steps(mesh, material, pressure)
-        state, count = result if result is not None else (None, MAX_ITERATIONS)
-        counts.append(count)
-    assert mesh is not None
-    assert state is not None
+        known = None if result is None else (mesh, result[0])
+        counts.append(MAX_ITERATIONS if result is None else result[1])
+    if known is None:
+        raise Refused("no convergence", "The mesh of this wall has a folded element.")
+    mesh, state = known
     return Equilibrium(state, tuple(counts), residual(mesh, state, material, pressure))
 
 
