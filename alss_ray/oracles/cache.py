@@ -1,0 +1,320 @@
+"""Labels that were bought once stay bought: a folder of answers, keyed by what was asked of whom.
+
+A key is the SHA-256 of the oracle's identity (name, version, parameters) and of the image (bytes, shape, type).
+An entry is one small file that carries its key and a checksum, so a truncated, damaged or misplaced one counts
+as absent and is bought again. Entries appear whole, by rename or by an object store's put, so any number of
+processes may read and write one folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from pyarrow.fs import FileSystem, HadoopFileSystem, LocalFileSystem
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from alss_ray.config import UsageError, component_name
+from alss_ray.oracles.base import ImageBatch, Labels, Oracle
+
+MAGIC = b"alss-label 1"
+PAUSES = (0.2, 1.0, 3.0)  # seconds before a store that does not answer is tried again
+TIMED_OUT, POISON = "time-out", "poison"  # refusals that say something of the moment, not of the image
+Result = TypeVar("Result")
+
+
+class OracleError(RuntimeError):
+    """The labelling tool is broken: the message is one sentence that names the image and what went wrong."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an oracle says of one image: a label or a refusal."""
+
+    value: Tensor | None = None
+    """The label, on the CPU; None where the image is refused."""
+    refusal: str = ""
+    """The reason, where there is no label."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the image would get the same answer at any other time."""
+        return self.refusal not in (TIMED_OUT, POISON)
+
+
+@dataclass
+class Tally:
+    """What a caller's labels cost it. A sweep that buys nothing has `bought` at 0."""
+
+    asked: int = 0
+    """Images for which a label was asked."""
+    bought: int = 0
+    """Images that the oracle had to look at; the others were in the cache or on their way for someone else."""
+
+
+def oracle_identity(oracle: Oracle) -> str:
+    """Hash of the oracle's name, its `version` and its dataclass fields, less those declared `local`: 64 digits.
+
+    A class without fields is its name and version: two objects of it that label differently must differ there.
+
+    Raises:
+        UsageError: a field holds something whose content cannot be named.
+    """
+    named = {"oracle": component_name(oracle), "version": str(getattr(oracle, "version", ""))}
+    return hashlib.sha256(json.dumps([named, _named(oracle)], sort_keys=True).encode()).hexdigest()
+
+
+def _named(value: Any) -> Any:
+    """The content of an oracle's field as plain JSON."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Tensor | np.ndarray):
+        array = np.ascontiguousarray(value)
+        return [array.dtype.str, list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+    if isinstance(value, Mapping):
+        return {str(key): _named(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named(part) for part in value]
+    if dataclasses.is_dataclass(value):
+        fields = [f.name for f in dataclasses.fields(value) if f.metadata.get("identity", True)]
+        return {"": component_name(value), **{name: _named(getattr(value, name)) for name in fields}}
+    if callable(getattr(value, "label", None)):
+        return component_name(value)
+    raise UsageError(
+        f"An oracle has a field that holds a {component_name(value)}, whose content cannot be part of a cache "
+        "key; use numbers, text, tensors or dataclasses of them, or declare the field with config.local()."
+    )
+
+
+def image_key(identity: str, image: np.ndarray) -> str:
+    """Names the label of an image by an oracle: 64 hexadecimal digits. Position in D plays no part."""
+    content = np.ascontiguousarray(image)
+    about = f"{identity} {content.dtype.str} {content.shape} ".encode()
+    return hashlib.sha256(about + content.tobytes()).hexdigest()
+
+
+def ask(oracle: Oracle, images: ImageBatch) -> list[Verdict]:
+    """The oracle's verdict on each image.
+
+    Raises:
+        OracleError: it raised, or gave another number of labels than images.
+    """
+    told = ", ".join(map(_told, images, images.indices.tolist()))
+    try:
+        labels = oracle.label(images)
+        values = labels.values.detach().cpu()
+    except UsageError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise OracleError(
+            f"The oracle {component_name(oracle)} failed on {told}: {type(error).__name__}: {error} "
+            f"({Path(place.filename).name}, line {place.lineno})."
+        ) from error
+    if len(values) != len(images):
+        raise OracleError(
+            f"The oracle {component_name(oracle)} gave {len(values)} labels for {len(images)} images: {told}."
+        )
+    return [
+        Verdict(refusal=labels.refusals[k]) if k in labels.refusals else Verdict(values[k].clone())
+        for k in range(len(images))
+    ]
+
+
+def _told(image: np.ndarray, index: int) -> str:
+    place = f"sample {index} of D" if index >= 0 else "a synthesised image"
+    return f"{place} (SHA-256 {hashlib.sha256(image.tobytes()).hexdigest()[:12]})"
+
+
+def assemble(verdicts: Sequence[Verdict]) -> Labels:
+    """One batch of labels, in order. The rows of refused images are zero.
+
+    Raises:
+        OracleError: the labels differ in shape or type.
+    """
+    rows = [verdict.value for verdict in verdicts if verdict.value is not None]
+    kinds = sorted({f"{str(row.dtype).removeprefix('torch.')} {tuple(row.shape)}" for row in rows})
+    if len(kinds) > 1:
+        raise OracleError(f"An oracle gave labels of differing kinds ({', '.join(kinds)}); they must agree.")
+    # With nothing to go by, bool: joined with the labels of other calls, it takes their type.
+    blank = torch.zeros_like(rows[0]) if rows else torch.zeros((), dtype=torch.bool)
+    values = [blank if verdict.value is None else verdict.value for verdict in verdicts]
+    refusals = {k: verdict.refusal for k, verdict in enumerate(verdicts) if verdict.value is None}
+    return Labels(torch.stack(values) if values else torch.zeros(0, dtype=torch.bool), refusals)
+
+
+def encode(key: str, verdict: Verdict) -> bytes:
+    """The entry's bytes: one line with key and checksum, then safetensors."""
+    if verdict.value is not None:
+        body = save({"value": verdict.value.contiguous()})
+    else:
+        reason = np.frombuffer(verdict.refusal.encode(), np.uint8).copy()
+        body = save({"refusal": torch.from_numpy(reason)})
+    checksum = hashlib.sha256(key.encode() + body).hexdigest()
+    return b" ".join((MAGIC, key.encode(), checksum.encode())) + b"\n" + body
+
+
+def decode(key: str, content: bytes) -> Verdict | None:
+    """The answer in an entry; None unless it is whole, undamaged and this key's."""
+    line, _, body = content.partition(b"\n")
+    checksum = hashlib.sha256(key.encode() + body).hexdigest()
+    if line != b" ".join((MAGIC, key.encode(), checksum.encode())):
+        return None
+    try:
+        tensors = load(body)
+    except SafetensorError:
+        return None
+    if "value" in tensors:
+        return Verdict(tensors["value"])
+    return Verdict(refusal=bytes(tensors["refusal"].tolist()).decode())
+
+
+class LabelStore:
+    """Entries in a folder of this machine or under a URI that pyarrow reaches (`s3://bucket/path`)."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Name the folder; it is made when the first label is written.
+
+        Raises:
+            UsageError: the URI is none that pyarrow knows.
+        """
+        self.name = str(folder)
+        if "://" in self.name:
+            try:
+                self.files, self.root = FileSystem.from_uri(self.name)
+            except (OSError, ValueError) as error:
+                raise UsageError(f"The label cache {self.name!r} cannot be used: {error}.") from error
+        else:
+            self.files, self.root = LocalFileSystem(), str(Path(self.name).expanduser().absolute())
+
+    def path(self, key: str) -> str:
+        """Where the entry of `key` lies on the filesystem."""
+        return f"{self.root}/{key[:2]}/{key[2:4]}/{key}.label"
+
+    def read(self, key: str) -> bytes | None:
+        """The entry as it was written; None where there is none or it is damaged.
+
+        Raises:
+            OSError: the store does not answer, however often it is asked.
+        """
+        content = self._patiently(lambda: self._content(key))
+        return content if content is not None and decode(key, content) is not None else None
+
+    def write(self, key: str, content: bytes) -> None:
+        """Keep an entry, in the place of whatever is there.
+
+        Raises:
+            OSError: the store is full or does not answer, however often it is asked.
+        """
+        self._patiently(lambda: self._put(self.path(key), content))
+
+    def _content(self, key: str) -> bytes | None:
+        try:
+            with self.files.open_input_file(self.path(key)) as stream:
+                content: bytes = stream.read()
+        except FileNotFoundError:
+            return None
+        return content
+
+    def _put(self, path: str, content: bytes) -> None:
+        if not isinstance(self.files, LocalFileSystem | HadoopFileSystem):
+            with self.files.open_output_stream(path) as stream:  # one put, whole or absent
+                stream.write(content)
+            return
+        self.files.create_dir(path.rpartition("/")[0], recursive=True)
+        part = f"{path}.{uuid.uuid4().hex}.part"
+        try:
+            with self.files.open_output_stream(part) as stream:
+                stream.write(content)
+            if isinstance(self.files, LocalFileSystem):
+                _flush(part)
+            self.files.move(part, path)
+        except OSError:
+            if self.files.get_file_info(part).is_file:
+                self.files.delete_file(part)
+            raise
+
+    def _patiently(self, action: Callable[[], Result]) -> Result:
+        for pause in PAUSES:
+            try:
+                return action()
+            except OSError:
+                time.sleep(pause)
+        try:
+            return action()
+        except OSError as error:
+            raise OSError(f"The label cache {self.name!r} cannot be reached or is full: {error}") from error
+
+
+class CachedOracle:
+    """An oracle that asks another one only for what the folder lacks. In-process: it needs no Ray.
+
+    Every label is stored as soon as it is known, so a crash loses at most the images in flight, which are
+    `chunk`: one by default, more for a tool whose calls are dear and whose images are cheap. Processes that ask
+    for the same image at the same moment both buy it, with the same result; the service buys it once.
+    """
+
+    def __init__(self, oracle: Oracle, folder: str | Path, chunk: int = 1) -> None:
+        """Keep the labels of `oracle` in `folder`, a path or a URI.
+
+        Raises:
+            UsageError: the oracle has a field whose content cannot be named, or the folder cannot be used.
+        """
+        self.oracle, self.store, self.chunk = oracle, LabelStore(folder), chunk
+        self.identity = oracle_identity(oracle)
+        self.tally = Tally()
+
+    def label(self, images: ImageBatch) -> Labels:
+        """Labels from the folder, the missing ones from the oracle; an image that stands twice is bought once.
+
+        Raises:
+            OracleError: the oracle raised or gave labels of differing shapes.
+            OSError: the store does not answer.
+        """
+        keys = [image_key(self.identity, image) for image in images]
+        known: dict[str, Verdict] = {}
+        missing: dict[str, int] = {}
+        for position, key in enumerate(keys):
+            if key not in known and key not in missing:
+                content = self.store.read(key)
+                verdict = decode(key, content) if content is not None else None
+                if verdict is None:
+                    missing[key] = position
+                else:
+                    known[key] = verdict
+        wanted = list(missing.items())
+        for start in range(0, len(wanted), self.chunk):
+            part = wanted[start : start + self.chunk]
+            positions: Tensor = torch.tensor([position for _, position in part])
+            batch = ImageBatch(images.images[positions], images.indices[positions])
+            self.tally.bought += len(part)
+            for (key, _), verdict in zip(part, ask(self.oracle, batch), strict=True):
+                if verdict.lasting:
+                    self.store.write(key, encode(key, verdict))
+                known[key] = verdict
+        self.tally.asked += len(keys)
+        return assemble([known[key] for key in keys])
+
+
+def _flush(path: str) -> None:
+    """Have the disk hold the file before its name does: a label may have cost minutes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
