@@ -55,12 +55,14 @@ def read(folders: Sequence[Path], kinds: Iterable[str]) -> dict[str, pa.Table]:
     for kind in kinds:
         try:
             found = records.read(kind, _holding(kind, folders))
+            found.table.validate(full=True)  # what a flipped bit has left readable may still be no text
         except OSError as error:
             raise UsageError(f"{error.filename} cannot be read ({error.strerror}).") from error
-        except pa.ArrowException as error:
+        except (pa.ArrowException, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(
-                f"The records of these folders do not fit together ({reason}); take fewer at once."
+                f"The records in {_listed(folders)} cannot be read together: a file is damaged, or one column "
+                f"has several types ({reason})."
             ) from error
         tables[kind] = found.table
         problems.extend(found.problems)

@@ -72,9 +72,9 @@ def open_records(folders: Sequence[Path]) -> duckdb.DuckDBPyConnection:
     """
     tables = read(folders, ("rounds", "curves"))
     configuration = configuration_columns(tables["rounds"])
-    for name in set(configuration) - set(tables["curves"].column_names):  # no curve at all was recorded
+    for name in set(configuration) - set(tables["curves"].column_names):  # no curve was recorded, say
         field = tables["rounds"].schema.field(name)
-        tables["curves"] = tables["curves"].append_column(field, pa.nulls(0, field.type))
+        tables["curves"] = tables["curves"].append_column(field, pa.nulls(len(tables["curves"]), field.type))
     database = duckdb.connect(
         ":memory:",
         config={"enable_external_access": False, "python_enable_replacements": False, "temp_directory": ""},
@@ -186,7 +186,10 @@ def query(options: QueryOptions) -> None:
         sql = folders.pop()
     if options.rows < 0:
         raise UsageError(f"--rows is {options.rows}; give 0 (for all) or more.")
-    database = open_records([Path(folder) for folder in folders])
+    try:
+        database = open_records([Path(folder) for folder in folders])
+    except duckdb.Error as error:
+        raise UsageError(f"DuckDB cannot take these records: {str(error).splitlines()[0]}.") from error
     table = describe(database) if options.describe else answer(database, sql)
     if options.format == "table":
         print_table(table, 0 if options.describe else options.rows)

@@ -17,7 +17,7 @@ from _shared import guarded
 from synthetic import metric, script, snn, write
 
 from alss_ray import records
-from alss_ray.config import UsageError
+from alss_ray.config import UsageError, flatten
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +86,15 @@ def test_curves_hold_the_evaluations_inside_rounds(database):
 
 def test_overlapping_attempts_are_seen_once(tmp_path):
     write(tmp_path, snn(), (1, 2, 3), lambda t: 0.1)
-    write(tmp_path, snn(), (3, 4), lambda t: 0.9)
+    write(tmp_path, snn(), (3, 4), lambda t: 0.9 if t == 3 else 0.4)
     database = query.open_records([tmp_path])
     assert ask(database, "select t, attempt, test_metric from rounds order by t") == [
-        (1, 0, 0.1), (2, 0, 0.1), (3, 1, 0.9), (4, 1, 0.9)
+        (1, 0, 0.1), (2, 0, 0.1), (3, 1, 0.9), (4, 1, 0.4)
     ]  # fmt: skip
     assert ask(database, "select count(*) from curves") == [(8,)]
-    assert ask(database, "select attempts, oracle_calls from trials") == [(2, 11 + 12 + 13 + 14)]
+    assert ask(database, "select attempts, oracle_calls, test_metric from trials") == [
+        (2, 11 + 12 + 13 + 14, 0.4)
+    ]
 
 
 def test_several_folders_and_one_named_twice(results, tmp_path):
@@ -142,6 +144,16 @@ def test_nothing_but_damaged_files_is_bad_input(tmp_path):
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith("There is no readable record")
     assert "The answer comes" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_flipped_byte_in_a_text_gives_no_traceback(tmp_path):
+    write(tmp_path, snn(), (1, 2))
+    (path,) = (tmp_path / records.FOLDER).glob("*.rounds.arrow")
+    path.write_bytes(path.read_bytes().replace(b"accuracy", b"accurac\xff"))
+    done = script("query.py", tmp_path, "from rounds")
+    assert done.returncode == 2
+    assert "damaged" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -216,6 +228,13 @@ def test_the_connection_itself_is_closed(database, tmp_path, results):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_transaction_is_read_only_too(database, monkeypatch):
+    monkeypatch.setattr(query, "check", lambda *_: None)
+    with pytest.raises(UsageError, match=r"read-only|syntax|Cannot|SELECT"):
+        query.answer(database, "with a as (insert into rounds from rounds returning *) from a")
+    assert ask(database, "select count(*) from rounds") == [(23,)]
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -273,7 +292,9 @@ def test_describe_tells_every_column(results):
     assert about["trials", "seconds"] == ("DOUBLE", "seconds of all phases")
     assert all(row["meaning"] for row in rows)
     fields = {row["column"] for row in rows if row["meaning"] == "field of the configuration"}
-    assert {"alpha", "task", "seed", "latent_dim"} <= fields
+    assert fields == set(flatten(snn()))
+    of_trials = [row["column"] for row in rows if row["table"] == "trials"]
+    assert len(of_trials) == 3 + len(fields) + len(query.TRIALS)
     assert not fields & ({"sweep"} | {name for name, _, _ in records.COLUMNS + records.CURVE_COLUMNS})
 
 
