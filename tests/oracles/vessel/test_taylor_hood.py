@@ -28,25 +28,28 @@ def lobed() -> np.ndarray:
             return mask
 
 
-@pytest.mark.parametrize("mask", [eccentric(), lobed()], ids=["eccentric", "lobed"])
-def test_same_displacement_and_stress(mask: np.ndarray) -> None:
-    """Von Mises stress within 1.5 %; principal within 6 %, the error of Taylor-Hood's continuous pressure."""
+@pytest.mark.parametrize(("mask", "least"), [(eccentric(), 0.04), (lobed(), 0.12)], ids=["eccentric", "lobed"])
+def test_taylor_hood_converges_to_the_same_displacement_and_stress(mask: np.ndarray, least: float) -> None:
+    """Its principal stress is behind (the pressure is continuous and linear), but comes closer at second order."""
     from .taylor_hood import solve_taylor_hood
 
-    solution = solve(mask, 0.1, Settings(elements_around=96, elements_across=6))
-    nodes = solution.nodes
-    points, moved, stress = solve_taylor_hood(nodes, 16.0)
-    distance, which = cKDTree(nodes.reshape(-1, 2)).query(points)
-    assert distance.max() < 1e-9
-    place = np.stack(np.unravel_index(which, nodes.shape[:2]), axis=1) / 2.0
-
-    found, turn = fitted(points + solution.displacement.reshape(-1, 2)[which], points + moved)
-    assert np.abs(found - points - moved).max() < 5e-3 * np.abs(moved).max()
-    assert abs(turn) < 0.2
-    found = Field(Mesh(nodes), solution.gauss_stress)(place)
-    for invariant, tolerance in ((von_mises, 0.015), (principal, 0.06)):
-        expected = invariant(stress)
-        assert np.linalg.norm(invariant(found) - expected) < tolerance * np.linalg.norm(expected)
+    solution = solve(mask, 0.1, Settings(elements_around=128, elements_across=16))
+    field = Field(Mesh(solution.nodes), solution.gauss_stress)
+    errors = []
+    for every in (4, 2):
+        nodes = solution.nodes[::every, ::every]
+        points, moved, stress = solve_taylor_hood(nodes, 16.0)
+        distance, which = cKDTree(nodes.reshape(-1, 2)).query(points)
+        assert distance.max() < 1e-9
+        expected = solution.displacement[::every, ::every].reshape(-1, 2)[which]
+        place = np.stack(np.unravel_index(which, nodes.shape[:2]), axis=1) * every / 2.0
+        ours = field(place)
+        errors.append([np.abs(fitted(points + moved, points + expected) - points - expected).max()
+                       / np.abs(expected).max()]
+                      + [np.linalg.norm(f(stress) - f(ours)) / np.linalg.norm(f(ours)) for f in (von_mises, principal)])
+    coarse, fine = np.array(errors)
+    assert (fine < (0.005, 0.5 * least, least)).all(), errors
+    assert (fine < 0.5 * coarse).all(), errors
 
 
 def test_the_lumen_border_carries_the_blood_pressure_and_the_outer_border_nothing() -> None:
@@ -72,9 +75,9 @@ def test_other_materials_and_pressures() -> None:
     assert pressure == pytest.approx(10.0, rel=2e-3)
 
 
-def fitted(points: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
-    """``points`` turned and shifted onto ``target``, and the angle."""
+def fitted(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """``points`` turned and shifted onto ``target``."""
     a, b = (x[:, 0] + 1j * x[:, 1] for x in (points, target))
     turn = np.vdot(a - a.mean(), b - b.mean())
     z = (a - a.mean()) * turn / abs(turn) + b.mean()
-    return np.stack([z.real, z.imag], axis=1), float(np.angle(turn))
+    return np.stack([z.real, z.imag], axis=1)
