@@ -43,7 +43,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 def taylor_hood_map(mask: np.ndarray, spacing: float, around: int, across: int) -> np.ndarray:
     """The principal-stress map by scikit-fem, on triangles cut from the package's grid."""
     wall = wall_from_mask(mask, spacing, Settings().harmonics)
-    nodes = grid_for(wall).nodes(2 * around, 2 * across)
+    nodes = grid_for(wall, Settings()).nodes(2 * around, 2 * across)
     points, _, stress = solve_taylor_hood(nodes, 16.0)
     _, which = cKDTree(nodes.reshape(-1, 2)).query(points)
     lattice = np.empty((nodes.shape[0] * nodes.shape[1], 4))

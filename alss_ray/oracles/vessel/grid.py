@@ -13,13 +13,13 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.spatial import cKDTree
 
 from .contours import Array, Curve, Wall
+from .elements import Mesh
 from .relaxation import relaxed, sines
 from .settings import Refused, Settings
 
 RAYS, LAYERS = 64, 6  # cells of the control grid
 MESHES = ((80, 6), (128, 8), (192, 12))  # elements around and across; the first for straight rays and gentle bends
 SHARP = 0.25  # radians between neighbouring cells of the control grid along the lumen
-UNFOLDED = 0.02  # least sine of the cell angles of a grid that is used
 GOOD = 0.3  # a sine of the cell angles from which straight rays are taken as they are
 FIRST_STEP = 0.2  # the innermost fifth of the layers ...
 FIRST_LAYER = 1.0  # ... is to be as high as this many lumen cells (of RAYS along the lumen) are long
@@ -65,8 +65,8 @@ class Grid:
         return result
 
 
-def grid_for(wall: Wall) -> Grid:
-    """The grid of ``wall``; raises Refused ('no convergence') if no unfolded one is found."""
+def grid_for(wall: Wall, settings: Settings) -> Grid:
+    """The grid of ``wall``; raises Refused ('no convergence') if none is found that folds no element."""
     control: Array | None = None
     for finer in (1, 2, 4):
         rays, layers = finer * RAYS, finer * LAYERS
@@ -82,9 +82,18 @@ def grid_for(wall: Wall) -> Grid:
         control = relaxed(straight, None if control is None else _doubled(control))
         if control is not None:
             grid = replace(grid, control=control)
-            if sines(grid.nodes(2 * rays, 2 * layers)).min() > UNFOLDED:
+            if _unfolded(grid, settings):
                 return grid
     raise Refused("no convergence", "No grid without folds was found between the borders of this wall.")
+
+
+def _unfolded(grid: Grid, settings: Settings) -> bool:
+    around, across = grid.meshes(settings)[0]
+    try:
+        Mesh(grid.nodes(2 * around, 2 * across))
+    except ValueError:
+        return False
+    return True
 
 
 def _steps(layers: int) -> Array:

@@ -52,7 +52,7 @@ def solve(mask: NDArray[np.generic], spacing: float, settings: Settings | None =
     if not (math.isfinite(spacing) and spacing > 0):
         raise ValueError(f"spacing is {spacing}, it must be a positive number of mm")
     wall = wall_from_mask(mask, spacing, settings.harmonics)
-    grid = grid_for(wall)
+    grid = grid_for(wall, settings)
     material = Material.of(settings)
     meshes = grid.meshes(settings)
     for around, across in meshes:

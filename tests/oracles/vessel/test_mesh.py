@@ -114,7 +114,7 @@ def test_grids_of_odd_walls_do_not_fold_and_end_on_the_borders() -> None:
             if kind in ("bean", "crescent"):
                 break
         wall = wall_from_mask(coverage(outer, lumen, (64, 64)), 1.0, 24)
-        mesh = Mesh(grid_for(wall).nodes(128, 12))  # raises if folded
+        mesh = Mesh(grid_for(wall, Settings()).nodes(256, 16))  # raises if folded
         area = (_polygon_area(wall.outer) - _polygon_area(wall.lumen))
         assert mesh.area.sum() == pytest.approx(area, rel=2e-3)
 
@@ -142,4 +142,4 @@ def test_random_walls_all_get_a_grid() -> None:
     rng = np.random.default_rng(8)
     for _ in range(40):
         mask, _ = random_wall(rng)
-        assert grid_for(wall_from_mask(mask, 1.0, 24)).nodes(16, 4).shape == (16, 5, 2)
+        assert grid_for(wall_from_mask(mask, 1.0, 24), Settings()).nodes(16, 4).shape == (16, 5, 2)
