@@ -54,6 +54,8 @@ def wall_from_mask(mask: NDArray[np.generic], spacing: float, harmonics: int) ->
     """Check and repair ``mask`` [H, W] and return its borders in mm.
 
     A pixel's centre is at ((column + 0.5) * spacing, (row + 0.5) * spacing); y points down the image.
+    Sharp partial pixels are read as the share of the pixel that is wall, blurred ones by linear interpolation; both put
+    the border at the 0.5 level. A binary mask's staircase is smoothed over waves of WAVE_BINARY pixels.
     Raises Refused when no single wall around a single lumen can be made of it.
     """
     grey = _checked(mask)

@@ -25,7 +25,8 @@ FIRST_STEP = 0.2  # the innermost fifth of the layers ...
 FIRST_LAYER = 1.0  # ... is to be as high as this many lumen cells (of RAYS along the lumen) are long
 MOST_GROWTH = 3.0  # log of the outermost layer over the innermost
 BEND = 1.0  # weight of the turning angle beside arc length in the spacing along the lumen
-SPREAD = 0.1  # weight of even gaps between the rays' ends on the outer border
+# Control grids to try: times finer than RAYS x LAYERS, and weight of even gaps between the rays' outer ends.
+ATTEMPTS = ((1, 0.1), (2, 0.1), (1, 0.3), (2, 0.3), (1, 0.03), (2, 0.03))
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,18 @@ class Grid:
 def grid_for(wall: Wall, settings: Settings) -> Grid:
     """The grid of ``wall``; raises Refused ('no convergence') if none is found that folds no element."""
     control: Array | None = None
-    for finer in (1, 2, 4):
+    for finer, spread in ATTEMPTS:
         rays, layers = finer * RAYS, finer * LAYERS
         t_lumen = _even(wall.lumen, rays)
         lumen = wall.lumen(t_lumen)
-        t_outer = _partners(lumen, wall.outer)
+        t_outer = _partners(lumen, wall.outer, spread)
         outer = wall.outer(t_outer)
         straight = (1.0 - _steps(layers)) * lumen[:, None] + _steps(layers) * outer[:, None]
         grid = Grid(wall, _periodic(t_lumen - np.arange(rays) / rays), _periodic(t_outer - np.arange(rays) / rays),
                     _growth(lumen, outer), None, _sharpest(lumen) * finer)
         if sines(straight[:, [0, -1]]).min() > GOOD:
             return grid
-        control = relaxed(straight, None if control is None else _doubled(control))
+        control = relaxed(straight, None if finer == 1 or control is None else _doubled(control))
         if control is not None:
             grid = replace(grid, control=control)
             if _unfolded(grid, settings):
@@ -149,10 +150,10 @@ def _even(curve: Curve, count: int) -> Array:
     return result
 
 
-def _partners(lumen: Array, outer: Curve) -> Array:
+def _partners(lumen: Array, outer: Curve, spread: float) -> Array:
     """Outer-border parameters, rising, for the lumen points: near their partners, and well spread.
 
-    Minimises sum |x_outer(t_i) - x_i|^2 / d_i^2 + SPREAD * (g_i^2 + 1 / g_i^2) by Newton's method, with d_i the wall
+    Minimises sum |x_outer(t_i) - x_i|^2 / d_i^2 + spread * (g_i^2 + 1 / g_i^2) by Newton's method, with d_i the wall
     thickness at point i, so that rays are held firmly across a thin wall and loosely across a thick one, and g_i the
     gap t_(i+1) - t_i over the mean gap, so that rays never meet.
     """
@@ -169,15 +170,15 @@ def _partners(lumen: Array, outer: Curve) -> Array:
 
     def energy(t: Array) -> float:
         away = np.sum((outer(t) - lumen) ** 2, axis=1) / thickness**2
-        return float(np.sum(away + SPREAD * (gaps(t) ** 2 + gaps(t) ** -2.0)))
+        return float(np.sum(away + spread * (gaps(t) ** 2 + gaps(t) ** -2.0)))
 
     ring = np.arange(count)
     now = energy(t)
     for _ in range(30):
         g = gaps(t)
         slope = outer(t, 1) / thickness[:, None]
-        pull = SPREAD * (2.0 * g - 2.0 * g**-3.0) * count
-        stiff = SPREAD * (2.0 + 6.0 * g**-4.0) * count**2
+        pull = spread * (2.0 * g - 2.0 * g**-3.0) * count
+        stiff = spread * (2.0 + 6.0 * g**-4.0) * count**2
         gradient = 2.0 * np.sum(slope * (outer(t) - lumen), axis=1) / thickness + np.roll(pull, 1) - pull
         matrix = np.diag(2.0 * np.sum(slope**2, axis=1) + stiff + np.roll(stiff, 1))
         matrix[ring, (ring + 1) % count] -= stiff
