@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from alss_ray.catalogue import find
-from alss_ray.config import ROLES, Experiment, Settings, UsageError
+from alss_ray.config import ROLES, Experiment, ExperimentFailed, Settings, UsageError
 
 Options = TypeVar("Options")
 
@@ -119,7 +119,6 @@ def _located(component: Any) -> Any:
 
 def guarded(work: Callable[[], int]) -> int:
     """Run a script's work and return its exit status: bad input becomes one sentence and status 2."""
-    from alss_ray.labelling import ExperimentFailed
 
     try:
         return work()

@@ -24,6 +24,10 @@ class UsageError(Exception):
     """Bad input: the message is one sentence that names the value and the remedy. Shells exit with status 2."""
 
 
+class ExperimentFailed(RuntimeError):
+    """An experiment cannot go on: the message is one sentence. What was recorded stays."""
+
+
 def local(**keywords: Any) -> Any:
     """A dataclass field that says where something lies, not what it is: it stays out of the identity."""
     return field(metadata={"identity": False}, **keywords)

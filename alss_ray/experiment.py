@@ -24,11 +24,11 @@ from torch import nn
 
 from alss_ray import provenance, records, rng
 from alss_ray.checkpoint import Checkpoint
-from alss_ray.config import Experiment, UsageError
+from alss_ray.config import Experiment, ExperimentFailed, UsageError
 from alss_ray.generators.base import Embedding
 from alss_ray.generators.store import GeneratorSource, Request
 from alss_ray.labelled import LabelledSet
-from alss_ray.labelling import FREE, LABELLED, REFUSED, VALIDATION, ExperimentFailed, Labeller
+from alss_ray.labelling import FREE, LABELLED, REFUSED, VALIDATION, Labeller
 from alss_ray.metrics import aulc
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free

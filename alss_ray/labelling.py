@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from alss_ray.config import ExperimentFailed
 from alss_ray.labelled import LabelledSet
 from alss_ray.oracles.base import ImageBatch, Oracle
 from alss_ray.strategies.base import Query
@@ -16,10 +17,6 @@ from alss_ray.strategies.base import Query
 FREE, LABELLED, VALIDATION, REFUSED = range(4)
 """What has become of a sample of D."""
 REFILLS = 20  # proposals for refused images in one round before it is given up
-
-
-class ExperimentFailed(RuntimeError):
-    """The experiment cannot go on: the message is one sentence. What was recorded stays."""
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,9 @@ _TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string
 def schema(kind: str, experiment: Experiment) -> pa.Schema:
     """The schema of one experiment's stream: its configuration's columns stand behind the identity."""
     configuration = [(name, _TYPES[type_]) for name, type_ in column_types(experiment).items()]
+    taken = {name for name, _, _ in COLUMNS + CURVE_COLUMNS}
+    if clash := [name for name, _ in configuration if name in taken]:
+        raise UsageError(f"A component's field {clash[0]!r} has the name of a column of the records; rename it.")
     columns = [(name, type_) for name, type_, _ in KINDS[kind]]
     fixed = pa.schema(columns[: len(IDENTITY)] + configuration + columns[len(IDENTITY) :])
     return fixed.with_metadata({"alss_ray_schema": str(SCHEMA_VERSION)})
@@ -180,20 +183,21 @@ def read(kind: str, folders: Iterable[Path]) -> Records:
     Raises:
         UsageError: a folder that does not exist or holds no records at all.
     """
+    folders = list(folders)
+    names_of = _names(folders)
     tables, problems = [], []
     for folder in folders:
-        paths = sorted((folder / FOLDER).glob(f"*.{kind}{SUFFIX}"))
-        if not paths:
+        if not any((folder / FOLDER).glob(f"*{SUFFIX}")):
             raise UsageError(
-                f"{folder} holds no records (looked for {FOLDER}/*.{kind}{SUFFIX}); "
+                f"{folder} holds no records (looked for {FOLDER}/*{SUFFIX}); "
                 "give the results folder of a sweep or of a single run."
             )
-        for path in paths:
-            table, problem = _read_stream(path)
+        for path in sorted((folder / FOLDER).glob(f"*.{kind}{SUFFIX}")):
+            table, problem = _read_stream(path, kind)
             if problem:
                 problems.append(problem)
             if table is not None and len(table):
-                sweep = pa.array([folder.resolve().name] * len(table), pa.string())
+                sweep = pa.array([names_of[folder]] * len(table), pa.string())
                 tables.append(table.add_column(0, "sweep", sweep))
     if not tables:
         names = [("sweep", pa.string()), *((name, type_) for name, type_, _ in KINDS[kind])]
@@ -202,17 +206,30 @@ def read(kind: str, folders: Iterable[Path]) -> Records:
     return Records(_latest(whole, ("sweep", *KEYS[kind])), tuple(problems))
 
 
-def _read_stream(path: Path) -> tuple[pa.Table | None, str | None]:
+def _names(folders: Sequence[Path]) -> dict[Path, str]:
+    """The folders' own names, or their paths where two have the same."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len({folder.resolve() for folder in folders}):
+        names = [str(folder) for folder in folders]
+    return dict(zip(folders, names, strict=True))
+
+
+def _read_stream(path: Path, kind: str) -> tuple[pa.Table | None, str | None]:
     """The whole batches of a stream, and what is wrong with it if anything is."""
-    if path.stat().st_size == 0:
-        return None, None  # killed between claiming the file and its first write
     batches = []
     try:
+        if path.stat().st_size == 0:
+            return None, None  # killed between claiming the file and its first write
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
             stored = (stream.schema.metadata or {}).get(b"alss_ray_schema", b"none").decode()
             if stored != str(SCHEMA_VERSION):
                 return None, f"{path} has schema version {stored}, not {SCHEMA_VERSION}; it was left out."
-            batches.extend(stream)
+            types = dict(zip(stream.schema.names, stream.schema.types, strict=True))
+            if wrong := [name for name, type_, _ in KINDS[kind] if types.get(name) != type_]:
+                raise pa.ArrowInvalid(f"its column {wrong[0]} is not as it was written")
+            for batch in stream:
+                batch.validate(full=True)
+                batches.append(batch)
             return pa.Table.from_batches(batches, stream.schema), None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]

@@ -141,6 +141,9 @@ def run(sweep: Sweep) -> tuple[Path, int]:
 def show_best(folder: Path, searched: Sequence[str], higher_is_better: bool) -> None:
     """Print the best finished trials of a search."""
     table = records.read("rounds", [folder]).table
+    if not len(table):
+        print("No trial has finished a round.")
+        return
     last = table.filter(pc.equal(table["n_labels"], table["label_budget"]))
     order = "descending" if higher_is_better else "ascending"
     best = last.sort_by([(OBJECTIVE, order)]).slice(0, BEST).to_pylist()

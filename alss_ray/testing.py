@@ -92,8 +92,8 @@ def situation(task: Any, embedded: bool = True) -> View:
     labelled = labelled.append(data.images[rest], targets[len(first) :], rest, 2, made=False)
     with rng.scope(0, "situation"):
         network = task.network().eval()
-        pair = Vae().modules(data.image_shape)
-    embedding = Embedding.of(*pair, data.images, torch.device("cpu")) if embedded else None
+        encoder, decoder = Vae().modules(data.image_shape)
+    embedding = Embedding.of(encoder, decoder, data.images, torch.device("cpu")) if embedded else None
     return View(3, network, data.images, free, barred, labelled, task.loss, embedding)
 
 

@@ -22,13 +22,12 @@ from ray.tune.search.optuna import OptunaSearch
 
 from alss_ray import results
 from alss_ray.catalogue import experiment_from
-from alss_ray.config import Scalar, UsageError, flatten
+from alss_ray.config import ExperimentFailed, Scalar, UsageError, flatten
 from alss_ray.display import SweepDisplay
 from alss_ray.experiment import Run
 from alss_ray.files import locked
 from alss_ray.generators.desk import DeskSource, open_desk
 from alss_ray.generators.store import GeneratorStore, default_folder
-from alss_ray.labelling import ExperimentFailed
 from alss_ray.rng import stream_seed
 from alss_ray.space import Choice, Float, Int, Point
 from alss_ray.sweep import OBJECTIVE, Sweep, SweepOptions

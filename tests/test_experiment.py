@@ -15,10 +15,9 @@ import torch
 from helpers import LedgerDigits, lasting, sold, tiny
 
 from alss_ray.checkpoint import Checkpoint
-from alss_ray.config import Experiment, UsageError
+from alss_ray.config import Experiment, ExperimentFailed, UsageError
 from alss_ray.experiment import PHASES, Run
 from alss_ray.generators.store import GeneratorStore
-from alss_ray.labelling import ExperimentFailed
 from alss_ray.metrics import aulc
 from alss_ray.strategies import Random, Snn
 from alss_ray.tasks import Digits

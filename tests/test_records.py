@@ -187,7 +187,7 @@ def test_experiments_with_other_options_stand_in_one_table(tmp_path: Path) -> No
 def test_a_folder_without_records_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     folder = tmp_path / "results"
     make(folder)
-    with pytest.raises(UsageError, match=rf"{folder} holds no records .*records/\*\.rounds\.arrow.*give the"):
+    with pytest.raises(UsageError, match=rf"{folder} holds no records .*records/\*\.arrow.*give the"):
         read("rounds", [folder])
 
 

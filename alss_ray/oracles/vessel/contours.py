@@ -20,7 +20,7 @@ SPECK = 4  # pixels: an island or a hole up to this size is an artefact ...
 SPECK_SHARE = 0.02  # ... as is one up to this share of the wall or of the lumen
 THINNEST = 2.0  # pixels
 SLACK = 0.05  # pixels: the accuracy to which the 0.5 level of a grey mask places a border
-WAVE_GREY, WAVE_BINARY = 5.0, 9.0  # pixels: shorter waves of a border are noise of the pixel grid
+WAVE_GREY, WAVE_BINARY = 5.0, 12.0  # pixels: shorter waves of a border are noise of the pixel grid
 WHOLE = 0.49  # a value this far from 0.5 says that the border does not pass through the pixel
 ORDER = 8  # steepness of the filter
 EIGHT = np.ones((3, 3), dtype=bool)
