@@ -8,9 +8,8 @@ import pytest
 
 from alss_ray import cli
 from alss_ray.cli import Components, Parsed, guarded, parse
-from alss_ray.config import Experiment, Settings, UsageError
+from alss_ray.config import Experiment, ExperimentFailed, Settings, UsageError
 from alss_ray.generators import Vae
-from alss_ray.labelling import ExperimentFailed
 from alss_ray.strategies import Random, Snn
 from alss_ray.tasks import Digits, Mnist
 
@@ -107,6 +106,29 @@ def test_a_users_own_class_brings_its_options(tmp_path: Path, monkeypatch: pytes
     )
     monkeypatch.chdir(tmp_path)
     assert read("--strategy", "my_parts:Mine", "--depth", "5").experiment.strategy.depth == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"), [("depth: int", "depth"), ("rounds: int = 2", "rounds")], ids=["no default", "clash"]
+)
+def test_a_users_class_that_cannot_be_an_option_group_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fields: str,
+    told: str,
+) -> None:
+    """A field without a default, or one that has the name of the script's own option."""
+    name = f"parts_with_{told}"
+    (tmp_path / f"{name}.py").write_text(
+        "from dataclasses import dataclass\nfrom alss_ray.strategies import Random\n"
+        f"@dataclass(frozen=True)\nclass Mine(Random):\n    {fields}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    code, said = status(capsys, "--strategy", f"{name}:Mine")
+    assert code == 2
+    assert told in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from alss_ray.config import ExperimentFailed
 from alss_ray.labelled import LabelledSet
-from alss_ray.labelling import FREE, LABELLED, REFILLS, REFUSED, Answer, ExperimentFailed, Labeller
+from alss_ray.labelling import FREE, LABELLED, REFILLS, REFUSED, Answer, Labeller
 from alss_ray.oracles.base import ImageBatch, Labels
 from alss_ray.strategies.base import Query
 

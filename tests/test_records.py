@@ -175,6 +175,14 @@ def test_folders_are_told_apart_by_name(tmp_path: Path) -> None:
     assert table["sweep"].to_pylist() == ["first", "second"]
 
 
+def test_folders_of_one_name_do_not_hide_each_other(tmp_path: Path) -> None:
+    for place, value in (("here", 0.1), ("there", 0.2)):
+        write(tmp_path / place / "results", SNN, [row(1, value)])
+    table = read("rounds", [tmp_path / place / "results" for place in ("here", "there")]).table
+    assert table["val_metric"].to_pylist() == [0.1, 0.2]
+    assert len(set(table["sweep"].to_pylist())) == 2
+
+
 def test_experiments_with_other_options_stand_in_one_table(tmp_path: Path) -> None:
     write(tmp_path, SNN, [row(1)])
     write(tmp_path, RANDOM, [row(1)])
