@@ -144,10 +144,12 @@ def check_oracle(oracle: Oracle, images: ImageBatch) -> None:
 def check_generator(generator: Any, images: Tensor) -> None:
     """A generator trains reproducibly on uint8 images `N x C x H x W`, encodes them, and decodes with a gradient."""
     device = torch.device("cpu")
-    embeddings = [
-        Embedding.of(*generator.train(images, device, lambda done, total: None), images, device)
-        for _ in range(2)
-    ]
+
+    def trained() -> Embedding:
+        encoder, decoder = generator.train(images, device, lambda done, total: None)
+        return Embedding.of(encoder, decoder, images, device)
+
+    embeddings = [trained(), trained()]
     codes = embeddings[0].codes
     assert codes.shape == (len(images), generator.latent_dim), "E must give one point of n numbers an image"
     assert torch.equal(codes, embeddings[1].codes), "the same seed must give the same codes on the CPU"
