@@ -73,6 +73,15 @@ def test_a_writer_killed_half_way_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
+def test_a_reader_of_the_old_file_is_not_disturbed(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with open(path) as reader:
+        write_text(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 def test_a_lock_waits_for_its_holder_and_ends_with_it(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "a.lock"
     process = holder(path, "lock")
