@@ -201,8 +201,9 @@ def open_service(
     content = ray.put(oracle) if len(ray.cloudpickle.dumps(oracle)) > INLINE else oracle
     # The desk finds the workers by name: handles among its arguments would be in the object store again.
     names = [f"oracle-{uuid.uuid4().hex}" for _ in range(workers)]
+    remote: Any = ray.remote  # its type stubs lack concurrency groups
     crew: list[Any] = [
-        ray.remote(concurrency_groups={"talk": 2})(OracleWorker)
+        remote(concurrency_groups={"talk": 2})(OracleWorker)
         .options(
             name=name,
             num_cpus=1,
@@ -215,7 +216,7 @@ def open_service(
     ]
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     desk: Any = (
-        ray.remote(OracleDesk)
+        remote(OracleDesk)
         .options(num_cpus=0, scheduling_strategy=here, max_concurrency=10_000, **LASTING)
         .remote(names, cache, timeout, queue_limit)
     )

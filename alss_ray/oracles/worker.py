@@ -59,6 +59,7 @@ class OracleWorker:
     """The actor. `solve` runs in a thread of its own, so that the desk can look in on it."""
 
     def __init__(self, oracle: Oracle) -> None:
+        # A group of its own, so that `end` also ends a command-line solver; older versions of Ray leave it running.
         with contextlib.suppress(PermissionError):  # a session's leader leads its group already
             os.setpgid(0, 0)
         self.oracle = oracle
