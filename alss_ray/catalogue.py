@@ -16,6 +16,13 @@ from alss_ray.generators import GENERATORS
 from alss_ray.strategies import STRATEGIES
 from alss_ray.tasks import TASKS
 
+PARTS = {
+    "task": ("load", "network", "loss", "score", "guess"),
+    "strategy": ("propose", "needs_embedding", "makes_images", "fills_first_round"),
+    "generator": ("modules", "train"),
+}
+"""What a class must have to fill a role."""
+
 SHIPPED: dict[str, dict[str, type]] = {"task": TASKS, "strategy": STRATEGIES, "generator": GENERATORS}
 
 
@@ -40,12 +47,14 @@ def find(role: str, name: str) -> type:
         if "" not in sys.path:
             sys.path.insert(0, "")  # a user's module lies in the folder they work in
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UsageError(
             f"The {role} {name!r} cannot be imported ({error}); give it as package.module:Name."
         ) from error
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise UsageError(f"The {role} {name!r} is not a dataclass; its fields are to be its options.")
+    if missing := [part for part in PARTS[role] if not hasattr(found, part)]:
+        raise UsageError(f"The class {name!r} is no {role}: it lacks {', '.join(missing)}.")
     return found
 
 
@@ -68,5 +77,8 @@ def experiment_from(values: Mapping[str, Scalar]) -> Experiment:
 def _options(kind: type, values: Mapping[str, Scalar]) -> dict[str, Any]:
     """The values that are fields of a dataclass, text made into paths where those are wanted."""
     hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind) if f.name in values]
-    return {name: Path(str(values[name])) if hints[name] is Path else values[name] for name in names}
+    options: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(kind) if f.name in values}
+    for name, value in options.items():
+        if value is not None and Path in (hints[name], *typing.get_args(hints[name])):
+            options[name] = Path(value)
+    return options

@@ -58,9 +58,9 @@ class Checkpoint:
     def save(self, tensors: Tensors, about: dict[str, Any]) -> None:
         """Commit a phase. `about["network"]` names the network file that stays; older ones are removed."""
         self._write(self.folder / STATE, tensors, {**about, "version": VERSION})
-        for old in self.folder.glob("network-*.safetensors"):
+        for old in (*self.folder.glob("network-*.safetensors"), *self.folder.glob(".*.part")):
             if old.name != about["network"]:
-                old.unlink()
+                old.unlink(missing_ok=True)
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
         """The last committed phase; None before the first.
@@ -89,7 +89,7 @@ class Checkpoint:
         try:
             with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return tensors, json.loads(file.metadata()["about"])
+                return tensors, dict(json.loads(file.metadata()["about"]))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise UsageError(
                 f"The checkpoint {path} is damaged ({error}); remove its folder to run this experiment again."

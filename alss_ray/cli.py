@@ -29,7 +29,7 @@ class Components:
     task: str = "digits"
     """What is learnt: digits or mnist."""
     strategy: str = "snn"
-    """Who is labelled next: random or snn."""
+    """Who is labelled next: random, snn or si."""
     generator: str = "vae"
     """The generative model of stage 1: vae. Strategies without a latent space do not use it."""
 
@@ -72,8 +72,18 @@ def parse(
     own_part = type(options).__name__.removesuffix("Options").lower()
     parts = {own_part: type(options), "components": Components, "experiment": Settings, **kinds}
     fields: list[Any] = []
+    taken: set[str] = set()
     for name, kind in parts.items():
         own = {f.name for f in dataclasses.fields(kind)}
+        if clash := own & taken:
+            raise UsageError(
+                f"The {name} has an option {min(clash)!r} that the command line has already; rename it."
+            )
+        taken |= own
+        if name in ROLES and (unset := [f.name for f in dataclasses.fields(kind) if not _has_default(f)]):
+            raise UsageError(
+                f"The {name}'s option {unset[0]!r} has no default value; give it one in its class."
+            )
         defaults = {key: value for key, value in suited.items() if key in own}
         default = {own_part: options, "components": named}.get(name) or kind(**defaults)
         fields.append((name, kind, dataclasses.field(default=default)))
@@ -103,6 +113,10 @@ def _named_components(argv: Sequence[str], default: Components) -> Components:
     except argparse.ArgumentError as error:
         raise UsageError(f"{error.argument_name} needs a name behind it.") from error
     return Components(**vars(names))
+
+
+def _has_default(f: dataclasses.Field[Any]) -> bool:
+    return f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
 
 
 def _located(component: Any) -> Any:

@@ -34,9 +34,12 @@ def local(**keywords: Any) -> Any:
 
 
 def component_name(component: Any) -> str:
-    """The name by which a component is asked for: its own `name`, else `package.module:Name`."""
+    """The name by which a component is found again: a short one for those that are shipped, else
+    `package.module:Name`, also where a user's class derives from a shipped one."""
     kind = component if isinstance(component, type) else type(component)
-    return getattr(kind, "name", None) or f"{kind.__module__}:{kind.__qualname__}"
+    if kind.__module__.startswith("alss_ray.") and "name" in vars(kind):
+        return vars(kind)["name"]
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def positive(component: str, **values: float) -> None:
@@ -133,7 +136,7 @@ def _digest(values: dict[str, Scalar]) -> str:
 
 def digest(component: Any, **context: Scalar) -> str:
     """Hash of one component's options and of what it depends on: 16 hexadecimal digits."""
-    values = {f.name: _plain(getattr(component, f.name)) for f in dataclasses.fields(component)}
+    values = {name: value for name, _, value in _options(component, identity_only=True)}
     plain = json.dumps({"component": component_name(component), **values, **context}, sort_keys=True)
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
@@ -147,15 +150,10 @@ def _leaves(experiment: Experiment, identity_only: bool = True) -> Iterator[tupl
             name = component_name(part) if part is not None else None
             leaves: list[tuple[str, type, Scalar]] = [(f.name, str, name)]
             if part is not None:
-                hints = typing.get_type_hints(type(part))
-                leaves += [
-                    (g.name, scalar_type(hints[g.name]), _plain(getattr(part, g.name)))
-                    for g in dataclasses.fields(part)
-                    if g.metadata.get("identity", True) or not identity_only
-                ]
+                leaves += _options(part, identity_only)
         else:
-            hint = typing.get_type_hints(Experiment)[f.name]
-            leaves = [(f.name, scalar_type(hint), getattr(experiment, f.name))]
+            kind = scalar_type(typing.get_type_hints(Experiment)[f.name])
+            leaves = [(f.name, kind, _plain(getattr(experiment, f.name), kind))]
         for name, kind, value in leaves:
             if name in seen:
                 raise UsageError(
@@ -163,6 +161,17 @@ def _leaves(experiment: Experiment, identity_only: bool = True) -> Iterator[tupl
                 )
             seen.add(name)
             yield name, kind, value
+
+
+def _options(component: Any, identity_only: bool) -> list[tuple[str, type, Scalar]]:
+    """(name, type, value) of a component's own fields."""
+    hints = typing.get_type_hints(type(component))
+    kinds = {
+        f.name: scalar_type(hints[f.name])
+        for f in dataclasses.fields(component)
+        if f.metadata.get("identity", True) or not identity_only
+    }
+    return [(name, kind, _plain(getattr(component, name), kind)) for name, kind in kinds.items()]
 
 
 def flatten(experiment: Experiment, identity_only: bool = True) -> dict[str, Scalar]:
@@ -184,5 +193,6 @@ def scalar_type(hint: Any) -> type:
     return hint if hint in (bool, int, float, str) else str
 
 
-def _plain(value: Any) -> Scalar:
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+def _plain(value: Any, kind: type) -> Scalar:
+    """The value as its type writes it: 1 and 1.0 are one number to a float field."""
+    return None if value is None else kind(value)

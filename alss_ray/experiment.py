@@ -24,12 +24,13 @@ from torch import nn
 
 from alss_ray import provenance, records, rng
 from alss_ray.checkpoint import Checkpoint
-from alss_ray.config import Experiment, ExperimentFailed, UsageError
+from alss_ray.config import Experiment, ExperimentFailed, UsageError, component_name
 from alss_ray.generators.base import Embedding
 from alss_ray.generators.store import GeneratorSource, Request
 from alss_ray.labelled import LabelledSet
 from alss_ray.labelling import FREE, LABELLED, REFUSED, VALIDATION, Labeller
 from alss_ray.metrics import aulc
+from alss_ray.oracles import DatasetOracle
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
 from alss_ray.tasks.base import TaskData
@@ -50,6 +51,11 @@ def load_task(task: Any) -> tuple[TaskData, str]:
 
 def check(experiment: Experiment, data: TaskData) -> None:
     """Raise UsageError where the data cannot carry the experiment."""
+    if experiment.strategy.makes_images and isinstance(data.oracle, DatasetOracle):
+        raise UsageError(
+            f"The strategy {component_name(experiment.strategy)} synthesises images, but the task "
+            f"{component_name(experiment.task)} has stored labels only; choose another --strategy or --task."
+        )
     pool, wanted = len(data.images), experiment.label_budget + experiment.validation_size
     if experiment.round_size > pool:
         raise UsageError(
@@ -133,7 +139,7 @@ class Run:
         state = self.state
         count = min(self.experiment.round_size, self.experiment.label_budget - len(state.labelled))
         state.query = self._ask_strategy(count, 0)
-        if len(state.query.indices) == 0:
+        if not len(state.query.indices):
             raise ExperimentFailed(
                 f"Round {state.t} found no image to ask for: the pool is used up; lower --label-budget."
             )
@@ -161,7 +167,17 @@ class Run:
         targets = state.targets.to(self.device)
         # Their hardness, before F has learnt from them.
         fresh = evaluate(self.network, images, targets, self.task)
-        state.labelled = state.labelled.append(images, targets, indices, state.t, made=made is not None)
+        points = state.query.points
+        if points is None and self.embedding is not None:
+            points = self.embedding.codes[state.query.indices]
+        state.labelled = state.labelled.append(
+            images,
+            targets,
+            indices,
+            state.t,
+            made=made is not None,
+            points=None if points is None else points.to(self.device),
+        )
         state.query = state.targets = None
         state.row |= {
             "n_new": len(targets),
@@ -232,11 +248,11 @@ class Run:
     # --- what the phases share ---------------------------------------------------------------------------
 
     def _ask_strategy(self, count: int, refill: int) -> Query:
-        """`count` proposals; the first round draws at random, so that all strategies start alike."""
+        """`count` proposals; the first round is a random draw, so that arms start alike, unless they make images."""
         state, experiment = self.state, self.experiment
         free = state.taken == FREE
         draws = rng.stream(experiment.seed, "proposal", state.t, refill)
-        if state.t == 1:
+        if state.t == 1 and not experiment.strategy.fills_first_round:
             return Query(draw_free(free, count, draws))
         self.network.eval()
         view = View(

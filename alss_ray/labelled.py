@@ -22,6 +22,8 @@ class LabelledSet:
     """int64 `m`: the round t that bought it."""
     made: Tensor
     """bool `m`: the image was made by the generator, so it is not the one that stands in D."""
+    points: Tensor
+    """float32 `m x n`: where the sample lies in latent space; `m x 0` where there is no embedding."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -30,12 +32,25 @@ class LabelledSet:
     def empty(cls, images: Tensor) -> LabelledSet:
         """No samples, for images shaped and placed like `images`; the first append settles the targets' form."""
         none = torch.empty(0, dtype=torch.int64, device=images.device)
-        return cls(images[:0], none, none, none, none.bool())
+        return cls(images[:0], none, none, none, none.bool(), torch.empty(0, 0, device=images.device))
 
-    def append(self, images: Tensor, targets: Tensor, indices: Tensor, t: int, made: bool) -> LabelledSet:
-        """This set with round t's increment behind it; all tensors on one device."""
+    def append(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        indices: Tensor,
+        t: int,
+        made: bool,
+        points: Tensor | None = None,
+    ) -> LabelledSet:
+        """This set with round t's increment behind it; all tensors on one device, `points` in all rounds or none."""
         new = LabelledSet(
-            images, targets, indices, torch.full_like(indices, t), torch.full_like(indices, made).bool()
+            images,
+            targets,
+            indices,
+            torch.full_like(indices, t),
+            torch.full_like(indices, made).bool(),
+            torch.empty(len(indices), 0, device=indices.device) if points is None else points,
         )
         if not len(self):
             return new
@@ -58,6 +73,7 @@ class LabelledSet:
             "indices": self.indices,
             "rounds": self.rounds,
             "made": self.made,
+            "points": self.points,
             "made_images": self.images[self.made],
         }
 

@@ -59,61 +59,63 @@ class Labeller:
             ExperimentFailed: images are still refused after REFILLS tries, or nothing was left to ask for.
         """
         wanted = len(query.indices)
+        bought = {index: known.targets[row] for row, index in enumerate(known.indices.tolist()) if index >= 0}
         queries: list[Query] = []
         targets: list[Tensor] = []
         calls, reasons = 0, Counter[str]()
         for refill in range(1, REFILLS + 1):
-            values, refused, asked = self._ask(query, known)
+            answers, refusals, asked = self._ask(query, bought)
             calls += asked
-            reasons.update(refused.values())
-            kept = torch.tensor([k for k in range(len(query.indices)) if k not in refused], dtype=torch.int64)
-            queries.append(query.take(kept))
-            targets.append(values[kept])
-            _mark(taken, query.indices[kept], mark)
-            _mark(taken, query.indices[list(refused)], REFUSED)
-            if not refused:
-                return Answer(Query.joined(queries), torch.cat(targets), calls, dict(reasons))
-            query = again(len(refused), refill)
+            reasons.update(refusals)
+            accepted = torch.tensor([answer is not None for answer in answers])
+            queries.append(query.take(accepted))
+            targets += [answer.cpu() for answer in answers if answer is not None]
+            _mark(taken, query.indices[accepted], mark)
+            _mark(taken, query.indices[~accepted], REFUSED)
+            if len(targets) == wanted:
+                return Answer(Query.joined(queries), torch.stack(targets), calls, dict(reasons))
+            query = again(wanted - len(targets), refill)
             if not len(query.indices):
                 break
-        missing = wanted - sum(map(len, targets))
         told = ", ".join(f"{number} x {reason}" for reason, number in reasons.most_common())
         raise ExperimentFailed(
-            f"{missing} of {wanted} images could not be labelled: the oracle refused them and their "
+            f"{wanted - len(targets)} of {wanted} images could not be labelled: the oracle refused them and their "
             f"replacements ({told}); look at what the strategy proposes, or lower the round size."
         )
 
-    def _ask(self, query: Query, known: LabelledSet) -> tuple[Tensor, dict[int, str], int]:
-        """Labels by position, refusals by position, and the number of images the oracle had to look at."""
-        bought = {index: row for row, index in enumerate(known.indices.tolist()) if index >= 0}
-        first: dict[int, int] = {}
+    def _ask(self, query: Query, bought: dict[int, Tensor]) -> tuple[list[Tensor | None], list[str], int]:
+        """A label or None for each proposal, the reasons of refusal, and how many images the oracle looked at.
+
+        Labels of samples of D are added to `bought`, so that none is asked for again.
+        """
         indices = query.indices.tolist()
+        first: dict[int, int] = {}
         asked = [
             position
             for position, index in enumerate(indices)
             if index < 0 or (index not in bought and first.setdefault(index, position) == position)
         ]
         if not asked:
-            return known.targets[[bought[index] for index in indices]].cpu(), {}, 0
+            return [bought[index] for index in indices], [], 0
         answer = self.oracle.label(self._as_seen(query, asked))
-        values = answer.values.new_zeros((len(indices), *answer.values.shape[1:]))
-        values[asked] = answer.values
-        refused = {asked[k]: reason for k, reason in answer.refusals.items()}
-        for position, index in enumerate(indices):
-            if index in bought:
-                values[position] = known.targets[bought[index]]
-            elif index >= 0 and (original := first[index]) != position:
-                values[position] = values[original]
-                if original in refused:
-                    refused[position] = refused[original]
-        return values, refused, len(asked)
+        made: dict[int, Tensor] = {}
+        for k, position in enumerate(asked):
+            if k in answer.refusals:
+                continue
+            if indices[position] < 0:
+                made[position] = answer.values[k]
+            else:
+                bought[indices[position]] = answer.values[k]
+        given = [made.get(k) if index < 0 else bought.get(index) for k, index in enumerate(indices)]
+        return given, list(answer.refusals.values()), len(asked)
 
     def _as_seen(self, query: Query, positions: list[int]) -> ImageBatch:
         """Real samples as they stand in D, synthesised ones as they were made."""
         indices = query.indices[positions]
         images = self.pool[indices.clamp(min=0)]
-        if query.images is not None:
-            images[indices < 0] = query.images[positions][indices < 0]
+        made = query.images if query.shown is None else query.shown
+        if made is not None:
+            images[indices < 0] = made[positions][indices < 0]
         return ImageBatch(images, indices)
 
 

@@ -27,8 +27,8 @@ SUFFIX = ".arrow"
 
 PROPOSAL_COUNTS = {
     "already_labelled": "proposals whose plain nearest neighbour was labelled already",
-    "zero_gradients": "points whose loss gradient vanished (stepped in a random direction)",
-    "invalid_gradients": "points whose loss gradient was NaN or infinite (stepped in a random direction)",
+    "zero_gradients": "points whose loss gradient vanished (stepped at random, or not at all where it is raw)",
+    "invalid_gradients": "points whose loss gradient was NaN or infinite (the same)",
     "neighbour_shortfall": "points for which D had no unlabelled sample left",
 }
 
@@ -105,7 +105,9 @@ def schema(kind: str, experiment: Experiment) -> pa.Schema:
     configuration = [(name, _TYPES[type_]) for name, type_ in column_types(experiment).items()]
     taken = {name for name, _, _ in COLUMNS + CURVE_COLUMNS}
     if clash := [name for name, _ in configuration if name in taken]:
-        raise UsageError(f"A component's field {clash[0]!r} has the name of a column of the records; rename it.")
+        raise UsageError(
+            f"A component's field {clash[0]!r} has the name of a column of the records; rename it."
+        )
     columns = [(name, type_) for name, type_, _ in KINDS[kind]]
     fixed = pa.schema(columns[: len(IDENTITY)] + configuration + columns[len(IDENTITY) :])
     return fixed.with_metadata({"alss_ray_schema": str(SCHEMA_VERSION)})

@@ -43,11 +43,12 @@ def claim(folder: Path, asked: Mapping[str, Any], resume: bool) -> None:
     if path.exists():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))["asked"]
-        except (ValueError, KeyError) as error:
+            kind, name = before["kind"], before["name"]
+        except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is damaged ({error}); choose another folder.") from error
         if not resume:
             raise UsageError(
-                f"{folder} holds the results of another {before['kind']}, {before['name']}; "
+                f"{folder} holds the results of another {kind}, {name}; "
                 "add --resume to go on with it, or choose another folder."
             )
         if differences := _differences(before, asked):

@@ -15,7 +15,7 @@ import torch
 
 
 def stream_seed(seed: int, *names: str | int) -> int:
-    """A 63-bit seed for the stream `names` of `seed`, by SHA-256."""
+    """A 63-bit seed for the stream `names` of `seed`, by SHA-256. Torch's CPU generator uses its lower half."""
     text = "/".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

@@ -46,9 +46,7 @@ class State:
         for name in ("validation", "labelled"):
             tensors |= {f"{name}.{key}": value for key, value in getattr(self, name).pack().items()}
         if self.query is not None:
-            tensors["query.indices"] = self.query.indices
-            if self.query.images is not None:
-                tensors["query.images"] = self.query.images
+            tensors |= {f"query.{name}": part for name, part in self.query.parts().items()}
         if self.targets is not None:
             tensors["targets"] = self.targets
         plain = {"t": self.t, "phase": self.phase, "row": self.row, "history": self.history}
@@ -58,20 +56,18 @@ class State:
     def restore(cls, tensors: dict[str, Tensor], about: dict[str, Any], pool: Tensor) -> State:
         """The state that `save` wrote; `pool` is D's images on the device of the experiment."""
 
-        def part(name: str) -> LabelledSet:
-            saved = {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
-            return LabelledSet.unpack(saved, pool)
+        def part(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
 
-        indices = tensors.get("query.indices")
         return cls(
             t=about["t"],
             phase=about["phase"],
             taken=tensors["taken"],
-            validation=part("validation."),
-            labelled=part("labelled."),
+            validation=LabelledSet.unpack(part("validation."), pool),
+            labelled=LabelledSet.unpack(part("labelled."), pool),
             network_file=about["network"],
             row=about["row"],
             history=[tuple(point) for point in about["history"]],
-            query=None if indices is None else Query(indices, tensors.get("query.images")),
+            query=Query.of(query) if (query := part("query.")) else None,
             targets=tensors.get("targets"),
         )

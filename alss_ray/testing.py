@@ -84,16 +84,15 @@ def situation(task: Any, embedded: bool = True) -> View:
     free[order[: LABELLED + VALIDATION]] = False
     barred[validation] = True
     targets = data.oracle.label(ImageBatch(data.images[rows], rows)).values
-    first = rows[: LABELLED // 2]
-    labelled = LabelledSet.empty(data.images).append(
-        data.images[first], targets[: len(first)], first, 1, made=False
-    )
-    rest = rows[len(first) :]
-    labelled = labelled.append(data.images[rest], targets[len(first) :], rest, 2, made=False)
     with rng.scope(0, "situation"):
         network = task.network().eval()
         encoder, decoder = Vae().modules(data.image_shape)
     embedding = Embedding.of(encoder, decoder, data.images, torch.device("cpu")) if embedded else None
+    labelled = LabelledSet.empty(data.images)
+    for t, part in enumerate(torch.arange(LABELLED).chunk(2), 1):
+        points = embedding.codes[rows[part]] if embedding else None
+        at = rows[part]
+        labelled = labelled.append(data.images[at], targets[part], at, t, made=False, points=points)
     return View(3, network, data.images, free, barred, labelled, task.loss, embedding)
 
 

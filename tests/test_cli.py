@@ -67,7 +67,7 @@ def test_every_field_of_the_experiment_can_be_given() -> None:
         "--learning-rate 1e-2 --retrain --evaluate-every 0 --seed 7 --validation-share 0.25 --out here --rounds 9"
     )
     parsed = read(*line.split())
-    assert parsed.experiment.strategy == Snn(0.3, "random", False, False, True, 2)
+    assert parsed.experiment.strategy == Snn(0.3, "random", False, 2, False, True)
     assert parsed.experiment.generator == Vae(latent_dim=5, generator_seed=2, generator_iterations=1500)
     settings = {f.name: getattr(parsed.experiment, f.name) for f in dataclasses.fields(Settings)}
     assert settings == {

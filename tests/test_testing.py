@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alss_ray.generators import Vae
-from alss_ray.strategies import Query, Random, Snn, View
+from alss_ray.strategies import Query, Random, Si, Snn, View
 from alss_ray.tasks import Digits, Mnist
 from alss_ray.testing import check_generator, check_strategy, check_task
 
@@ -25,6 +25,9 @@ from alss_ray.testing import check_generator, check_strategy, check_task
         Snn(normalise=False),
         Snn(decoded=True),
         Snn(redraw_every=0),
+        Si(),
+        Si(direction="none", stepped_from="fresh", spread="data"),
+        Si(stepped_from="fresh", fed="mask", first="real"),
     ],
     ids=repr,
 )
@@ -55,6 +58,8 @@ class Broken:
     how: str = ""
     name: ClassVar[str] = "test_testing:Broken"
     needs_embedding: ClassVar[bool] = False
+    makes_images: ClassVar[bool] = False
+    fills_first_round: ClassVar[bool] = False
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
         free = view.free.nonzero()[:, 0]

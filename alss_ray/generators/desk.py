@@ -51,6 +51,11 @@ class GeneratorDesk:
         """The caller is still training."""
         self.leases[key] = caller, time.monotonic() + self.lease
 
+    async def release(self, key: str, caller: str) -> None:
+        """The caller has given up: the next in line need not wait for the lease to run out."""
+        if self.leases.get(key, ("", 0.0))[0] == caller:
+            del self.leases[key]
+
     async def deliver(self, key: str, content: bytes) -> None:
         """The caller has trained it: keep the file where later sweeps find it."""
         if not self.store.holds(key):
@@ -84,8 +89,12 @@ class DeskSource:
         if content is not None:
             with replacing(path) as part:
                 part.write_bytes(content)
-        with self._renewed(request.key, caller):
-            stocked = self.local.obtain(request)
+        try:
+            with self._renewed(request.key, caller):
+                stocked = self.local.obtain(request)
+        except BaseException:
+            ray.get(self.desk.release.remote(request.key, caller))
+            raise
         if content is None:
             ray.get(self.desk.deliver.remote(request.key, path.read_bytes()))
         return Stocked(stocked.embedding, request.key, stocked.trained, time.monotonic() - started)

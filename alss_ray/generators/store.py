@@ -90,6 +90,13 @@ class GeneratorStore:
         """The trained generator, from the folder or by training it now."""
         started = time.monotonic()
         trained = False
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / f"{request.key}.lock").touch()
+        except OSError as error:
+            raise UsageError(
+                f"Generators cannot be kept in {self.folder} ({error.strerror}); give another folder with --cache."
+            ) from error
         with locked(self.folder / f"{request.key}.lock"):
             embedding = self.load(request)
             if embedding is None:
@@ -100,6 +107,12 @@ class GeneratorStore:
         """The stored generator; None where there is none or the file is damaged."""
         if not self.holds(request.key):
             return None
+        try:
+            return self._read(request)
+        except (RuntimeError, KeyError):  # whole, but not the weights of this generator
+            return None
+
+    def _read(self, request: Request) -> Embedding:
         tensors = load_file(self.path(request.key))
         encoder, decoder = request.generator.modules(request.data.image_shape)
         for prefix, part in (("encoder.", encoder), ("decoder.", decoder)):

@@ -18,7 +18,7 @@ class View:
     """What a strategy may see, and must not change. Labels that were not bought are not in it."""
 
     t: int
-    """The round that is being filled, 2 or more."""
+    """The round that is being filled: 2 or more, but for strategies that fill the first round themselves."""
     network: nn.Module
     """F after the last round's training, in evaluation mode, on the device of `images`."""
     images: Tensor
@@ -43,18 +43,32 @@ class Query:
     """int64 `J` on the CPU: positions in D, -1 for a synthesised image."""
     images: Tensor | None = None
     """uint8 `J x C x H x W` that F shall train on instead of the real samples; None for those themselves."""
+    points: Tensor | None = None
+    """float32 `J x n`: where synthesised images were made; None for real samples."""
+    shown: Tensor | None = None
+    """uint8 `J x C x H x W`: synthesised images as the oracle is to see them; None for `images` themselves."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """What happened on the way, under the names of `records.PROPOSAL_COUNTS`."""
 
-    def take(self, rows: Tensor) -> Query:
-        """The proposals at `rows`."""
-        return Query(self.indices[rows], None if self.images is None else self.images[rows])
+    def parts(self) -> dict[str, Tensor]:
+        """Its tensors by name, without those that are None."""
+        named = {"indices": self.indices, "images": self.images, "points": self.points, "shown": self.shown}
+        return {name: part for name, part in named.items() if part is not None}
 
     @classmethod
-    def joined(cls, parts: Sequence[Query]) -> Query:
+    def of(cls, parts: Mapping[str, Tensor]) -> Query:
+        """The query with these parts."""
+        return cls(parts["indices"], parts.get("images"), parts.get("points"), parts.get("shown"))
+
+    def take(self, rows: Tensor) -> Query:
+        """The proposals at `rows` (positions or a mask)."""
+        return Query.of({name: part[rows] for name, part in self.parts().items()})
+
+    @classmethod
+    def joined(cls, queries: Sequence[Query]) -> Query:
         """Proposals of one strategy, one behind the other."""
-        images = [part.images for part in parts if part.images is not None]
-        return cls(torch.cat([part.indices for part in parts]), torch.cat(images) if images else None)
+        names = queries[0].parts()
+        return cls.of({name: torch.cat([query.parts()[name] for query in queries]) for name in names})
 
 
 class Strategy(Protocol):
@@ -62,6 +76,13 @@ class Strategy(Protocol):
 
     name: ClassVar[str]
     needs_embedding: ClassVar[bool]
+    makes_images: ClassVar[bool]
+    """Whether it asks for labels of synthesised images, which an oracle of stored labels does not have."""
+
+    @property
+    def fills_first_round(self) -> bool:
+        """Whether it is asked for T(1), too, with a fresh network; else T(1) is a random draw from D."""
+        ...
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
         """Ask for `count` samples, fewer only where D has no more. All chance comes from `rng` (on the CPU)."""

@@ -16,6 +16,8 @@ class Random:
 
     name: ClassVar[str] = "random"
     needs_embedding: ClassVar[bool] = False
+    makes_images: ClassVar[bool] = False
+    fills_first_round: ClassVar[bool] = False
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
         return Query(draw_free(view.free, count, rng))

@@ -49,7 +49,12 @@ class Mnist(Classification):
                 f"MNIST is not in {self.data_dir}: looked for {', '.join(missing)} in {folder}; "
                 "give the folder with --data-dir, or add --download to let torchvision fetch them."
             )
-        train, test = (MNIST(self.data_dir, train=part, download=self.download) for part in (True, False))
+        try:
+            train, test = (MNIST(self.data_dir, train=part, download=self.download) for part in (True, False))
+        except (RuntimeError, ValueError, AssertionError, OSError) as error:
+            raise UsageError(
+                f"MNIST in {folder} cannot be read ({error}); remove its files and fetch them again with --download."
+            ) from error
         return TaskData(
             train.data.unsqueeze(1), test.data.unsqueeze(1), test.targets, DatasetOracle(train.targets)
         )

@@ -68,7 +68,12 @@ def view(
     shut[list(barred)] = True
     free[indices] = False
     known = LabelledSet(
-        images[indices], torch.zeros(len(labelled)), indices, bought, torch.zeros(len(labelled)).bool()
+        images[indices],
+        torch.zeros(len(labelled)),
+        indices,
+        bought,
+        torch.zeros(len(labelled)).bool(),
+        codes[indices],
     )
     made = View(
         t=t,
@@ -149,7 +154,9 @@ def test_the_gradient_is_that_of_the_network_on_decoded_points() -> None:
     codes = torch.randn(400, 4, generator=seeded())
     indices, targets = torch.arange(60), torch.arange(60) % 10
     images = torch.zeros(400, 1, 8, 8, dtype=torch.uint8)
-    known = LabelledSet.empty(images).append(images[:60], targets, indices, 1, made=False)
+    known = LabelledSet.empty(images).append(
+        images[:60], targets, indices, 1, made=False, points=codes[indices]
+    )
     given = View(2, network, images, torch.arange(400) >= 60, torch.zeros(400).bool(), known,
                  Classification().loss, Embedding(nn.Identity(), decoder, codes))  # fmt: skip
     # Pools that hold nothing but each point's two ends of the step: the higher loss must be chosen.
