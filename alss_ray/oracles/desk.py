@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorDiedError, RayActorError
 
 from alss_ray.oracles.cache import POISON, TIMED_OUT, LabelStore, Verdict, decode, encode
 from alss_ray.oracles.worker import Outcome, Task, WorkerState
@@ -39,7 +39,7 @@ class Seat:
     stored: list[str] = field(default_factory=list)
     """Keys that the worker need not keep any longer; told with its next task."""
     gone_since: float = math.inf
-    """Monotonic time since when it does not answer."""
+    """Monotonic time since when it does not answer; -inf once it never will."""
 
 
 @dataclass(eq=False)
@@ -256,6 +256,9 @@ class OracleDesk:
         try:
             state = seat.worker.state.options(concurrency_group="talk").remote()
             found: WorkerState = await asyncio.wait_for(_result(state), seconds)
+        except ActorDiedError:  # for good: not even Ray can make it anew
+            seat.gone_since = -math.inf
+            return None
         except RayActorError:
             return None
         return found
@@ -273,7 +276,10 @@ class OracleDesk:
                 seat.gone_since = math.inf
                 return state
             if time.monotonic() - max(each.gone_since for each in self.seats) > ABSENCE:
-                told = f"No oracle worker has answered for {ABSENCE:.0f} s; is a machine of the cluster gone?"
+                told = (
+                    f"No oracle worker can be started again, or none has come back for {ABSENCE:.0f} s; look at "
+                    "the cluster's machines (ray status) and at what the oracle needs there."
+                )
                 for job in list(self.jobs.values()):
                     self._settle(job, Outcome(failure=told), False)
             await asyncio.sleep(POLL)

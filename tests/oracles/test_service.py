@@ -327,6 +327,27 @@ def _refuse_to_load():
     raise RuntimeError("no licence")
 
 
+def test_workers_that_cannot_be_made_anew_are_an_error(cluster, tmp_path):
+    with service_module.open_service(Fragile(str(tmp_path / "ledger")), 1, TIMEOUT, tmp_path) as service:
+        with pytest.raises(OracleError, match="No oracle worker can be started again"):
+            service.oracle.label(batch(KILL))
+        with pytest.raises(OracleError, match="No oracle worker can be started again"):
+            service.oracle.label(batch(LABEL))
+
+
+class Fragile(Ledgered):
+    """Cannot be made any more once it has solved."""
+
+    def __reduce__(self):
+        return _load_unless_used, (self.ledger,)
+
+
+def _load_unless_used(ledger: str) -> Fragile:
+    if Path(ledger).exists():
+        raise RuntimeError("no licence")
+    return Fragile(ledger)
+
+
 def test_a_cache_that_is_away_is_an_error_and_what_was_bought_is_written_later(
     cluster, tmp_path, monkeypatch
 ):
