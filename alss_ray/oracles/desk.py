@@ -219,8 +219,8 @@ class OracleDesk:
             try:
                 await asyncio.to_thread(self.cache.write, key, outcome.entry)
             except OSError as error:
-                self.unwritten[key] = outcome
-                outcome = Outcome(failure=str(error))
+                self.unwritten[key] = outcome  # and the worker keeps it, should this desk be killed
+                return Outcome(failure=str(error))
         if seat is not None:
             seat.stored.append(key)
         return outcome
