@@ -26,6 +26,8 @@ class RunOptions:
     """CPU threads; as many as torch chooses unless given."""
     cache: Path | None = None
     """Folder of trained generators, shared by all runs; ~/.cache/alss_ray/generators unless given."""
+    labels: Path | None = None
+    """Folder of bought labels, shared by all runs; ~/.cache/alss_ray/labels unless given."""
 
 
 def _with_rounds(options: RunOptions, settings: Settings) -> Settings:
@@ -51,14 +53,16 @@ def run(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     from alss_ray.display import print_next_steps
-    from alss_ray.experiment import Run, check, load_task
+    from alss_ray.experiment import Run, check, materials
     from alss_ray.generators.store import GeneratorStore, default_folder
+    from alss_ray.oracles import cache
 
     if options.threads is not None:
         if options.threads < 1:
             raise UsageError(f"--threads is {options.threads}; give 1 or more.")
         torch.set_num_threads(options.threads)
-    check(experiment, load_task(experiment.task)[0])
+    shared = materials(experiment.task).cached(options.labels or cache.default_folder())
+    check(experiment, shared.data)
     folder = options.out or results.default_folder("run")
     asked = {"kind": "run", "name": experiment.identity, "experiment": flatten(experiment)}
     results.claim(folder, asked, options.resume)
@@ -66,7 +70,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         with console.status("starting") as status:
             source = GeneratorStore(options.cache or default_folder())
-            rounds = Run(experiment, folder, source, status.update)
+            rounds = Run(experiment, shared, folder, source, status.update)
             if rounds.state.t > experiment.rounds:
                 print(f"{folder} holds all {experiment.rounds} rounds already; nothing is left to do.")
             for row in rounds.rounds():

@@ -17,7 +17,7 @@ from alss_ray.strategies import STRATEGIES
 from alss_ray.tasks import TASKS
 
 PARTS = {
-    "task": ("load", "network", "loss", "score", "guess"),
+    "task": ("load", "network", "loss", "score", "guess", "encode", "extra_scores"),
     "strategy": ("propose", "needs_embedding", "makes_images", "fills_first_round"),
     "generator": ("modules", "train"),
 }

@@ -27,7 +27,7 @@ class Components:
     """What the experiment is made of: a shipped name, or your own class as package.module:Name."""
 
     task: str = "digits"
-    """What is learnt: digits or mnist."""
+    """What is learnt: digits, ivus or mnist."""
     strategy: str = "snn"
     """Who is labelled next: random, snn or si."""
     generator: str = "vae"

@@ -9,12 +9,14 @@ records come out equal to the last bit on CPU.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ from alss_ray.generators.store import GeneratorSource, Request
 from alss_ray.labelled import LabelledSet
 from alss_ray.labelling import FREE, LABELLED, REFUSED, VALIDATION, Labeller
 from alss_ray.metrics import aulc
-from alss_ray.oracles import DatasetOracle
+from alss_ray.oracles import DatasetOracle, Oracle
+from alss_ray.oracles.cache import CachedOracle
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
 from alss_ray.tasks.base import TaskData
@@ -42,11 +45,31 @@ Status = Callable[[str], None]
 """Called with a few words on what is going on."""
 
 
+@dataclass(frozen=True)
+class Materials:
+    """What experiments on one task share."""
+
+    data: TaskData
+    fingerprint: str
+    """`data.fingerprint()`."""
+    oracle: Oracle
+    """The task's oracle, or what stands before it: a cache, or a service of many workers."""
+
+    @property
+    def buys(self) -> bool:
+        """Whether labels are made on demand, so that they are worth keeping."""
+        return not isinstance(self.data.oracle, DatasetOracle)
+
+    def cached(self, folder: Path) -> Materials:
+        """The same with a label cache before the oracle, where that is worth it."""
+        return dataclasses.replace(self, oracle=CachedOracle(self.oracle, folder)) if self.buys else self
+
+
 @functools.lru_cache(maxsize=1)
-def load_task(task: Any) -> tuple[TaskData, str]:
-    """A task's data and their fingerprint; the last ones are kept for the next experiment of the process."""
+def materials(task: Any) -> Materials:
+    """A task's data and oracle; the last ones are kept for the next call."""
     data = task.load()
-    return data, data.fingerprint()
+    return Materials(data, data.fingerprint(), data.oracle)
 
 
 def check(experiment: Experiment, data: TaskData) -> None:
@@ -84,6 +107,7 @@ class Run:
     def __init__(
         self,
         experiment: Experiment,
+        shared: Materials,
         folder: Path,
         source: GeneratorSource,
         status: Status = lambda text: None,
@@ -91,20 +115,21 @@ class Run:
         self.experiment, self.task, self.status = experiment, experiment.task, status
         self.folder = folder
         self.device = default_device()
-        self.data, self.fingerprint = load_task(self.task)
+        self.data, self.fingerprint = shared.data, shared.fingerprint
         check(experiment, self.data)
         # faiss and torch share the experiment's cores, so they take the same number of threads.
         faiss.omp_set_num_threads(torch.get_num_threads())
         self.images = self.data.images.to(self.device)
         self.test = (self.data.test_images.to(self.device), self.data.test_targets.to(self.device))
-        self.labeller = Labeller(self.data.oracle, self.data.images)
+        self.labeller = Labeller(shared.oracle, self.data.images, self.task.encode)
         self.network, self.optimiser = self._fresh_network()
         self.embedding, self.provenance = self._stage_one(source)
         self.checkpoint = Checkpoint(folder / "state" / experiment.identity)
         self.checkpoint_seconds = 0.0
         self.curve: list[Row] = []
         self.state = self._restore() or self._begin()
-        self.guess = self.task.guess(self.state.validation.targets), self.task.guess(self.test[1])
+        validation = self.state.validation
+        self.guess = self.task.guess(validation.images, validation.targets), self.task.guess(*self.test)
 
     def rounds(self) -> Iterator[Row]:
         """Yield the record of each round that was still to be done, until the label budget is spent.
@@ -154,6 +179,7 @@ class Run:
         state.query, state.targets = answer.query, answer.targets
         state.row |= {
             "oracle_calls": answer.calls,
+            "oracle_bought": answer.bought,
             "refusals": sum(answer.refusals.values()),
             "refusal_reasons": json.dumps(answer.refusals),
         }
@@ -228,6 +254,7 @@ class Run:
             "val_loss": validation.loss,
             "test_metric": test.metric,
             "test_loss": test.loss,
+            **{f"test_{name}": value for name, value in test.extras.items()},
             "val_guess": self.guess[0],
             "test_guess": self.guess[1],
             "val_aulc": aulc(self.guess[0], labels, validated),

@@ -26,9 +26,11 @@ class Answer:
     query: Query
     """As many samples as were asked for, none of them refused."""
     targets: Tensor
-    """`J x ...` on the CPU."""
+    """`J x ...` on the CPU, as the task's targets."""
     calls: int
     """Images sent to the oracle, refused ones included."""
+    bought: int
+    """Those of them that no cache had."""
     refusals: Mapping[str, int]
     """Reason -> number of images."""
 
@@ -40,6 +42,8 @@ class Labeller:
     oracle: Oracle
     pool: Tensor
     """uint8 `N x C x H x W` on the CPU: D."""
+    encode: Callable[[Tensor], Tensor]
+    """The oracle's values as the task's targets."""
 
     def fill(
         self,
@@ -62,10 +66,11 @@ class Labeller:
         bought = {index: known.targets[row] for row, index in enumerate(known.indices.tolist()) if index >= 0}
         queries: list[Query] = []
         targets: list[Tensor] = []
-        calls, reasons = 0, Counter[str]()
+        calls, bought_now, reasons = 0, 0, Counter[str]()
         for refill in range(1, REFILLS + 1):
-            answers, refusals, asked = self._ask(query, bought)
+            answers, refusals, asked, paid = self._ask(query, bought)
             calls += asked
+            bought_now += paid
             reasons.update(refusals)
             accepted = torch.tensor([answer is not None for answer in answers])
             queries.append(query.take(accepted))
@@ -73,7 +78,7 @@ class Labeller:
             _mark(taken, query.indices[accepted], mark)
             _mark(taken, query.indices[~accepted], REFUSED)
             if len(targets) == wanted:
-                return Answer(Query.joined(queries), torch.stack(targets), calls, dict(reasons))
+                return Answer(Query.joined(queries), torch.stack(targets), calls, bought_now, dict(reasons))
             query = again(wanted - len(targets), refill)
             if not len(query.indices):
                 break
@@ -83,8 +88,10 @@ class Labeller:
             f"replacements ({told}); look at what the strategy proposes, or lower the round size."
         )
 
-    def _ask(self, query: Query, bought: dict[int, Tensor]) -> tuple[list[Tensor | None], list[str], int]:
-        """A label or None for each proposal, the reasons of refusal, and how many images the oracle looked at.
+    def _ask(
+        self, query: Query, bought: dict[int, Tensor]
+    ) -> tuple[list[Tensor | None], list[str], int, int]:
+        """A label or None for each proposal, the reasons of refusal, images sent, and those that no cache had.
 
         Labels of samples of D are added to `bought`, so that none is asked for again.
         """
@@ -96,18 +103,21 @@ class Labeller:
             if index < 0 or (index not in bought and first.setdefault(index, position) == position)
         ]
         if not asked:
-            return [bought[index] for index in indices], [], 0
+            return [bought[index] for index in indices], [], 0, 0
         answer = self.oracle.label(self._as_seen(query, asked))
+        # With every image refused there is nothing to encode, and no telling of what kind.
+        values = self.encode(answer.values) if len(answer.refusals) < len(asked) else answer.values
         made: dict[int, Tensor] = {}
         for k, position in enumerate(asked):
             if k in answer.refusals:
                 continue
             if indices[position] < 0:
-                made[position] = answer.values[k]
+                made[position] = values[k]
             else:
-                bought[indices[position]] = answer.values[k]
+                bought[indices[position]] = values[k]
         given = [made.get(k) if index < 0 else bought.get(index) for k, index in enumerate(indices)]
-        return given, list(answer.refusals.values()), len(asked)
+        paid = len(asked) if answer.bought is None else answer.bought
+        return given, list(answer.refusals.values()), len(asked), paid
 
     def _as_seen(self, query: Query, positions: list[int]) -> ImageBatch:
         """Real samples as they stand in D, synthesised ones as they were made."""

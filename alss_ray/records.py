@@ -63,6 +63,7 @@ ROUND_ONLY: tuple[Column, ...] = (
     *((name, pa.int64(), text) for name, text in PROPOSAL_COUNTS.items()),
     ("already_labelled_share", pa.float64(), "already_labelled / proposals"),
     ("oracle_calls", pa.int64(), "images sent to the oracle in this round"),
+    ("oracle_bought", pa.int64(), "those that no cache had: what the tool itself looked at"),
     ("refusals", pa.int64(), "images it refused, each replaced by a fresh proposal"),
     ("refusal_reasons", pa.string(), "JSON object: reason -> count"),
     ("propose_seconds", pa.float64(), "seconds of the phase"),
@@ -103,13 +104,14 @@ _TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string
 def schema(kind: str, experiment: Experiment) -> pa.Schema:
     """The schema of one experiment's stream: its configuration's columns stand behind the identity."""
     configuration = [(name, _TYPES[type_]) for name, type_ in column_types(experiment).items()]
+    extras = [(f"test_{name}", pa.float64()) for name in experiment.task.extras] if kind == "rounds" else []
     taken = {name for name, _, _ in COLUMNS + CURVE_COLUMNS}
     if clash := [name for name, _ in configuration if name in taken]:
         raise UsageError(
             f"A component's field {clash[0]!r} has the name of a column of the records; rename it."
         )
     columns = [(name, type_) for name, type_, _ in KINDS[kind]]
-    fixed = pa.schema(columns[: len(IDENTITY)] + configuration + columns[len(IDENTITY) :])
+    fixed = pa.schema(columns[: len(IDENTITY)] + configuration + columns[len(IDENTITY) :] + extras)
     return fixed.with_metadata({"alss_ray_schema": str(SCHEMA_VERSION)})
 
 

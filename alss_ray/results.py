@@ -29,8 +29,8 @@ def default_folder(name: str) -> Path:
     return Path("results") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def claim(folder: Path, asked: Mapping[str, Any], resume: bool) -> None:
-    """Make the folder this work's own: write its manifest, or find there what a resumed work had asked for.
+def examine(folder: Path, asked: Mapping[str, Any], resume: bool) -> bool:
+    """Whether the folder is new to this work; False where it holds the same work and that is to be resumed.
 
     Args:
         asked: plain data that must be the same when the work is resumed.
@@ -39,7 +39,7 @@ def claim(folder: Path, asked: Mapping[str, Any], resume: bool) -> None:
         UsageError: the folder holds other work, or the same work without `resume`, or nothing to resume.
     """
     path = folder / MANIFEST
-    asked = json.loads(json.dumps(asked))
+    asked = json.loads(json.dumps(asked))  # as it was read back: tuples are lists
     if path.exists():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))["asked"]
@@ -53,13 +53,24 @@ def claim(folder: Path, asked: Mapping[str, Any], resume: bool) -> None:
             )
         if differences := _differences(before, asked):
             raise UsageError(f"{folder} cannot be resumed with other settings: {'; '.join(differences)}.")
-        return
+        return False
     if resume:
         raise UsageError(f"There is nothing to resume in {folder}: it has no {MANIFEST}; leave --resume out.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and holds other things; choose a folder that is new or empty.")
+    return True
+
+
+def claim(folder: Path, asked: Mapping[str, Any], resume: bool) -> None:
+    """Make the folder this work's own by a manifest that says what was asked for; for the rest see `examine`.
+
+    Raises:
+        UsageError: as `examine`, or the folder cannot be written to.
+    """
+    if not examine(folder, asked, resume):
+        return
     about = {
-        "asked": asked,
+        "asked": dict(asked),
         "command": sys.argv,
         "started_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": json.loads(provenance.versions()),
@@ -68,7 +79,7 @@ def claim(folder: Path, asked: Mapping[str, Any], resume: bool) -> None:
         "cpu": provenance.cpu_model(),
     }
     try:
-        write_text(path, json.dumps(about, indent=2) + "\n")
+        write_text(folder / MANIFEST, json.dumps(about, indent=2) + "\n")
     except OSError as error:
         raise UsageError(
             f"{folder} cannot be written to ({error.strerror}); choose another folder."

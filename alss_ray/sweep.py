@@ -14,7 +14,7 @@ from alss_ray import cli, records
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, UsageError, flatten
 from alss_ray.display import print_next_steps, print_table, shown
-from alss_ray.results import claim, default_folder
+from alss_ray.results import default_folder, examine
 from alss_ray.space import Space, corners, describe
 
 OBJECTIVE = "val_aulc"
@@ -37,6 +37,12 @@ class SweepOptions:
     """GPUs of each trial; 1 where the cluster has any, unless given."""
     cache: Path | None = None
     """Folder of trained generators on each machine; ~/.cache/alss_ray/generators unless given."""
+    labels: Path | None = None
+    """Folder of bought labels on this machine, or a URI; ~/.cache/alss_ray/labels unless given."""
+    oracle_workers: int | None = None
+    """Processes that label for all trials, each on a CPU of its own; 0 lets trials label for themselves."""
+    oracle_timeout: float = 600.0
+    """Seconds after which a label is given up and its image refused."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,9 @@ class Sweep:
         """Raise UsageError for anything that would make a trial fail, before there is one."""
         if self.options.cpus_per_trial < 1:
             raise UsageError(f"--cpus-per-trial is {self.options.cpus_per_trial}; give 1 or more.")
-        from alss_ray.experiment import check, load_task
+        from alss_ray.experiment import check, materials
 
-        data, _ = load_task(self.base.task)
+        data = materials(self.base.task).data
         if self.space is None:
             candidates = list(self.experiments)
         else:
@@ -127,7 +133,7 @@ def run(sweep: Sweep) -> tuple[Path, int]:
     """
     folder = (sweep.options.results or default_folder(sweep.name)).resolve()
     sweep.check()
-    claim(folder, sweep.asked(), sweep.options.resume)
+    examine(folder, sweep.asked(), sweep.options.resume)
     from alss_ray.tune import run_trials  # Ray takes seconds to import: bad input is told before
 
     try:

@@ -126,7 +126,10 @@ def check_task(task: Any) -> None:
             f"the {name} must have one value a sample, not shape {tuple(values.shape)}"
         )
         assert values.isfinite().all(), f"the {name} must be finite"
-    assert isinstance(task.guess(data.test_targets), float), "the guess must be a float"
+    assert isinstance(task.guess(data.test_images, data.test_targets), float), "the guess must be a float"
+    extra = task.extra_scores(outputs, targets)
+    assert set(extra) == set(task.extras), "the extra scores must be those that `extras` names"
+    assert all(values.shape == (7,) for values in extra.values()), "extra scores must have one value a sample"
     check_oracle(data.oracle, ImageBatch(data.images[:5], torch.arange(5)))
 
 

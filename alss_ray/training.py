@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,8 @@ class Scores:
 
     loss: float
     metric: float
+    extras: Mapping[str, float]
+    """The task's further scores."""
 
 
 def batch_order(size: int, iterations: int, batch_size: int, draws: torch.Generator) -> Tensor:
@@ -71,9 +74,11 @@ def fit(
 def evaluate(network: nn.Module, images: Tensor, targets: Tensor, task: Task) -> Scores:
     """Mean loss and metric of F over uint8 images `m x C x H x W` on its device, in evaluation mode."""
     network.eval()
-    loss, metric = torch.zeros(2, dtype=torch.float64).unbind()
+    totals: defaultdict[str, float] = defaultdict(float)
     for chunk, wanted in zip(images.split(CHUNK), targets.split(CHUNK), strict=True):
         outputs = network(to_unit(chunk))
-        loss += task.loss(outputs, wanted).sum().cpu()
-        metric += task.score(outputs, wanted).sum().cpu()
-    return Scores(loss.item() / len(images), metric.item() / len(images))
+        values = {"loss": task.loss(outputs, wanted), "metric": task.score(outputs, wanted)}
+        for name, value in {**task.extra_scores(outputs, wanted), **values}.items():
+            totals[name] += value.double().sum().item()
+    means = {name: total / len(images) for name, total in totals.items()}
+    return Scores(means.pop("loss"), means.pop("metric"), means)

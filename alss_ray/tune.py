@@ -7,9 +7,12 @@ is never read.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import math
 import os
+import socket
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,15 +27,19 @@ from alss_ray import results
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import ExperimentFailed, Scalar, UsageError, flatten
 from alss_ray.display import SweepDisplay
-from alss_ray.experiment import Run
+from alss_ray.experiment import Materials, Run, materials
 from alss_ray.files import locked
+from alss_ray.generators import store
 from alss_ray.generators.desk import DeskSource, open_desk
-from alss_ray.generators.store import GeneratorStore, default_folder
+from alss_ray.generators.store import GeneratorStore
+from alss_ray.oracles import cache
+from alss_ray.oracles.service import default_workers, open_service
 from alss_ray.rng import stream_seed
 from alss_ray.space import Choice, Float, Int, Point
 from alss_ray.sweep import OBJECTIVE, Sweep, SweepOptions
 
 RETRIES = 3  # times a trial is started again after a fault before it is given up
+CONNECT = 10.0  # seconds for a cluster to answer
 FAILURE = "failure"
 REPORTED = ("t", "n_labels", "val_metric", OBJECTIVE)
 
@@ -72,10 +79,15 @@ def _connect(options: SweepOptions) -> bool:
         ray.init(include_dashboard=False, **quiet)
     else:
         try:
+            if address and ":" in address:
+                host, _, port = address.removeprefix("ray://").rpartition(":")
+                socket.create_connection(
+                    (host, int(port)), CONNECT
+                ).close()  # Ray itself tries for many minutes
             ray.init(address=address, **quiet)
-        except ConnectionError as error:
+        except (OSError, ValueError) as error:
             raise UsageError(
-                f"No Ray cluster answers at {address!r}; start one (ray start --head), or leave --address out."
+                f"No Ray cluster answers at {address!r} ({error}); start one (ray start --head), or leave --address out."
             ) from error
     return started_here
 
@@ -89,15 +101,53 @@ def _run(sweep: Sweep, folder: Path) -> int:
             f"A trial asks for {options.cpus_per_trial} CPUs and {gpus:g} GPUs, but the cluster has only "
             f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}; lower --cpus-per-trial or --gpus-per-trial."
         )
+    results.claim(
+        folder, sweep.asked(), options.resume
+    )  # not before it is known that there is a cluster for it
     search: _Search | _Listed = _Listed(sweep, folder) if sweep.space is None else _Search(sweep, folder)
     if not search.left:
         return 0
-    cache = (options.cache or default_folder()).expanduser().absolute()
-    desk = open_desk(cache)
+    shared = materials(sweep.base.task)
+    with contextlib.ExitStack() as services:
+        shared = _served(shared, options, services)
+        generators = (options.cache or store.default_folder()).expanduser().absolute()
+        trainable = tune.with_parameters(
+            _trial,
+            base=flatten(sweep.base, identity_only=False),
+            shared=shared,
+            folder=folder,
+            source=DeskSource(open_desk(generators), GeneratorStore(generators)),
+        )
+        return _tuned(
+            sweep,
+            folder,
+            search,
+            tune.with_resources(trainable, {"CPU": options.cpus_per_trial, "GPU": gpus}),
+        )
+
+
+def _served(shared: Materials, options: SweepOptions, services: contextlib.ExitStack) -> Materials:
+    """The materials with the oracle as trials are to see it.
+
+    That is a service which all trials share, its CPUs set apart before there is a trial, or a cache in each trial.
+    """
+    labels = (options.labels or cache.default_folder()).expanduser().absolute()
+    cpus = ray.cluster_resources().get("CPU", 0.0)
+    workers = options.oracle_workers if options.oracle_workers is not None else default_workers(cpus)
+    if not shared.buys or workers == 0:
+        return shared.cached(labels)
+    if workers + options.cpus_per_trial > cpus:
+        raise UsageError(
+            f"{workers} oracle workers leave no room for a trial of {options.cpus_per_trial} CPUs on {cpus:g}; "
+            "lower --oracle-workers."
+        )
+    service = services.enter_context(open_service(shared.oracle, workers, options.oracle_timeout, labels))
+    return dataclasses.replace(shared, oracle=service.oracle)
+
+
+def _tuned(sweep: Sweep, folder: Path, search: _Search | _Listed, trainable: Any) -> int:
+    """Have Tune run what is left of the trials, under the live display; returns how many failed."""
     higher_is_better = sweep.base.task.higher_is_better
-    trainable = tune.with_parameters(
-        _trial, base=flatten(sweep.base, identity_only=False), folder=folder, cache=cache, desk=desk
-    )
     display = SweepDisplay(
         f"{sweep.name}: {sweep.base.task.name}, results in {folder}",
         search.total,
@@ -107,7 +157,7 @@ def _run(sweep: Sweep, folder: Path) -> int:
     )
     with display:
         grid = tune.Tuner(
-            tune.with_resources(trainable, {"CPU": options.cpus_per_trial, "GPU": gpus}),
+            trainable,
             param_space=search.param_space,
             tune_config=tune.TuneConfig(
                 metric=OBJECTIVE,
@@ -133,7 +183,9 @@ def _run(sweep: Sweep, folder: Path) -> int:
     return display.failures
 
 
-def _trial(config: dict[str, Any], base: dict[str, Scalar], folder: Path, cache: Path, desk: Any) -> None:
+def _trial(
+    config: dict[str, Any], base: dict[str, Scalar], shared: Materials, folder: Path, source: DeskSource
+) -> None:
     """One trial: a whole experiment, continued if the folder holds its state. Runs in a Ray worker."""
     if not (folder / results.MANIFEST).exists():
         raise UsageError(
@@ -144,7 +196,7 @@ def _trial(config: dict[str, Any], base: dict[str, Scalar], folder: Path, cache:
     try:
         # A search over a few values can propose a point twice at once: the second waits, then finds it done.
         with locked(folder / results.STATE / f"{experiment.identity}.lock"):
-            run = Run(experiment, folder, DeskSource(desk, GeneratorStore(cache)))
+            run = Run(experiment, shared, folder, source)
             if run.state.t > experiment.rounds:
                 tune.report(run.result)
             for row in run.rounds():

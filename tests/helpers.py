@@ -13,7 +13,7 @@ import pyarrow as pa
 from alss_ray import records
 from alss_ray.config import Experiment, local
 from alss_ray.generators import Vae
-from alss_ray.oracles import ImageBatch, Labels
+from alss_ray.oracles import DatasetOracle, ImageBatch, Labels
 from alss_ray.strategies import Snn
 from alss_ray.tasks import Digits, TaskData
 
@@ -22,16 +22,15 @@ VOLATILE = {"attempt", "recorded_at", "generator_trained", "git_commit", "host",
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """An oracle that writes down every label that it sells, and which process bought it."""
+class Ledger(DatasetOracle):
+    """Stored labels with a book: every label that is sold, and the process that bought it."""
 
-    oracle: Any
     path: Path
 
     def label(self, images: ImageBatch) -> Labels:
         with open(self.path, "a") as file:
             file.writelines(f"{os.getpid()} {index}\n" for index in images.indices.tolist())
-        return self.oracle.label(images)
+        return super().label(images)
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,9 @@ class LedgerDigits(Digits):
 
     def load(self) -> TaskData:
         data = super().load()
-        return TaskData(data.images, data.test_images, data.test_targets, Ledger(data.oracle, self.ledger))
+        return TaskData(
+            data.images, data.test_images, data.test_targets, Ledger(data.oracle.targets, self.ledger)
+        )
 
 
 def sold(ledger: Path) -> list[int]:

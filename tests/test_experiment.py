@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,15 +15,19 @@ from helpers import LedgerDigits, lasting, sold, tiny
 
 from alss_ray.checkpoint import Checkpoint
 from alss_ray.config import Experiment, ExperimentFailed, UsageError
-from alss_ray.experiment import PHASES, Run
+from alss_ray.experiment import PHASES, Materials, Run, materials
 from alss_ray.generators.store import GeneratorStore
 from alss_ray.metrics import aulc
 from alss_ray.strategies import Random, Snn
 from alss_ray.tasks import Digits
 
 
+def at(experiment: Experiment, folder: Path) -> Run:
+    return Run(experiment, materials(experiment.task), folder, GeneratorStore(folder / "generators"))
+
+
 def run(experiment: Experiment, folder: Path) -> list[dict]:
-    return list(Run(experiment, folder, GeneratorStore(folder / "generators")).rounds())
+    return list(at(experiment, folder).rounds())
 
 
 def test_buys_the_budget_in_rounds_the_last_one_incomplete(tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def work(experiment: Experiment, folder: Path, where: str, t: int) -> None:
     if method:
         setattr(Run, f"_{phase}", killed)
     try:
-        for row in Run(experiment, folder, GeneratorStore(folder / "generators")).rounds():
+        for row in at(experiment, folder).rounds():
             if where == "yield" and row["t"] == t:
                 die()
     finally:
@@ -199,7 +202,7 @@ def test_a_killed_experiment_ends_with_the_same_records(
 def test_a_finished_experiment_does_nothing_when_it_is_run_again(undisturbed: Path) -> None:
     before = sold(undisturbed / "ledger")
     experiment = tiny(LedgerDigits(undisturbed / "ledger"))
-    again = Run(experiment, undisturbed, GeneratorStore(undisturbed / "generators"))
+    again = at(experiment, undisturbed)
     assert list(again.rounds()) == []
     assert again.result["n_labels"] == 30
     assert sold(undisturbed / "ledger") == before
@@ -209,11 +212,9 @@ def test_other_data_than_before_are_refused(undisturbed: Path) -> None:
     experiment = tiny(LedgerDigits(undisturbed / "ledger"))
     data = Digits().load()
     changed = dataclasses.replace(data, images=data.images.flip(0))
-    with (
-        patch("alss_ray.experiment.load_task", lambda task: (changed, changed.fingerprint())),
-        pytest.raises(UsageError, match="was started on other data"),
-    ):
-        Run(experiment, undisturbed, GeneratorStore(undisturbed / "generators"))
+    shared = Materials(changed, changed.fingerprint(), changed.oracle)
+    with pytest.raises(UsageError, match="was started on other data"):
+        Run(experiment, shared, undisturbed, GeneratorStore(undisturbed / "generators"))
 
 
 def test_checkpoints_stay_small_and_old_ones_go(undisturbed: Path) -> None:

@@ -47,7 +47,9 @@ class Purse:
             raise AssertionError(f"asked for {count} more")
 
         query = Query(torch.tensor(indices, dtype=torch.int64), images)
-        return Labeller(self.oracle, POOL).fill(query, self.again or never, self.known, self.taken, LABELLED)
+        return Labeller(self.oracle, POOL, lambda values: values).fill(
+            query, self.again or never, self.known, self.taken, LABELLED
+        )
 
 
 def grey(*values: int) -> Tensor:

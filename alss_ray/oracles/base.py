@@ -34,6 +34,8 @@ class Labels:
     """`k x ...` on the CPU: one target an image; the rows of refused images are ignored."""
     refusals: Mapping[int, str] = field(default_factory=dict)
     """Position in the batch -> reason, for images that the oracle will not label."""
+    bought: int | None = None
+    """How many images the tool itself had to look at; None for all of them, fewer where a cache stands before it."""
 
 
 class Oracle(Protocol):

@@ -65,6 +65,11 @@ class Tally:
     """Images that the oracle had to look at; the others were in the cache or on their way for someone else."""
 
 
+def default_folder() -> Path:
+    """`$XDG_CACHE_HOME/alss_ray/labels`, in the home folder where that is not set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alss_ray" / "labels"
+
+
 def oracle_identity(oracle: Oracle) -> str:
     """Hash of the oracle's name, its `version` and its dataclass fields, less those declared `local`: 64 digits.
 
@@ -141,8 +146,8 @@ def _told(image: np.ndarray, index: int) -> str:
     return f"{place} (SHA-256 {hashlib.sha256(image.tobytes()).hexdigest()[:12]})"
 
 
-def assemble(verdicts: Sequence[Verdict]) -> Labels:
-    """One batch of labels, in order. The rows of refused images are zero.
+def assemble(verdicts: Sequence[Verdict], bought: int) -> Labels:
+    """One batch of labels, in order, `bought` of them now. The rows of refused images are zero.
 
     Raises:
         OracleError: the labels differ in shape or type.
@@ -155,7 +160,7 @@ def assemble(verdicts: Sequence[Verdict]) -> Labels:
     blank = torch.zeros_like(rows[0]) if rows else torch.zeros((), dtype=torch.bool)
     values = [blank if verdict.value is None else verdict.value for verdict in verdicts]
     refusals = {k: verdict.refusal for k, verdict in enumerate(verdicts) if verdict.value is None}
-    return Labels(torch.stack(values) if values else torch.zeros(0, dtype=torch.bool), refusals)
+    return Labels(torch.stack(values) if values else torch.zeros(0, dtype=torch.bool), refusals, bought)
 
 
 def encode(key: str, verdict: Verdict) -> bytes:
@@ -308,7 +313,7 @@ class CachedOracle:
                     self.store.write(key, encode(key, verdict))
                 known[key] = verdict
         self.tally.asked += len(keys)
-        return assemble([known[key] for key in keys])
+        return assemble([known[key] for key in keys], len(missing))
 
 
 def _flush(path: str) -> None:

@@ -81,6 +81,7 @@ class ServiceOracle:
             for chunk in (wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK))
         )
         known: dict[str, Verdict] = {}
+        bought = 0
         running: dict[Any, _Request] = {}
         while requests or running:
             while requests and len(running) < IN_FLIGHT:
@@ -101,9 +102,10 @@ class ServiceOracle:
                 if verdict is None:
                     raise OracleError(f"The label of image {key[:12]} was damaged on its way.")
                 known[key] = verdict
-                self.tally.bought += new
+                bought += new
         self.tally.asked += len(keys)
-        return assemble([known[key] for key in keys])
+        self.tally.bought += bought
+        return assemble([known[key] for key in keys], bought)
 
 
 @dataclass

@@ -47,6 +47,8 @@ class Task(Protocol):
     metric: ClassVar[str]
     """Name of the score, for axes and tables."""
     higher_is_better: ClassVar[bool]
+    extras: ClassVar[Mapping[str, str]]
+    """Name -> meaning of the further test scores; each is a column `test_<name>` of the records."""
     defaults: ClassVar[Mapping[str, Any]]
     """Values that suit this task for fields of the experiment and its generator."""
 
@@ -66,8 +68,17 @@ class Task(Protocol):
         """The metric of each sample, `b`; the metric of a set is its mean."""
         ...
 
-    def guess(self, targets: Tensor) -> float:
-        """The metric on `m x ...` of the best prediction that looks at no image: where learning curves start."""
+    def guess(self, images: Tensor, targets: Tensor) -> float:
+        """The metric of the best prediction without learning on uint8 images and their targets `m x ...`: where
+        learning curves start."""
+        ...
+
+    def encode(self, values: Tensor) -> Tensor:
+        """The oracle's values `k x ...` as targets."""
+        ...
+
+    def extra_scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """Further scores of each test sample, name -> `b`, under the names of `extras`."""
         ...
 
 
@@ -76,6 +87,7 @@ class Classification:
 
     metric: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
+    extras: ClassVar[Mapping[str, str]] = {}
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy of logits `b x classes` with classes `b`, for each sample."""
@@ -85,9 +97,17 @@ class Classification:
         """1 where the largest logit is the class, else 0."""
         return (outputs.argmax(1) == targets).to(torch.float32)
 
-    def guess(self, targets: Tensor) -> float:
+    def guess(self, images: Tensor, targets: Tensor) -> float:
         """The share of the most frequent class."""
         return targets.bincount().max().item() / len(targets)
+
+    def encode(self, values: Tensor) -> Tensor:
+        """Class indices are targets as they are."""
+        return values
+
+    def extra_scores(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """None."""
+        return {}
 
 
 def to_unit(images: Tensor) -> Tensor:

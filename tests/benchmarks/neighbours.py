@@ -45,12 +45,16 @@ def main() -> None:
             found = nearest_free(codes, points, free)
             ours.append(time.perf_counter() - started)
         started = time.perf_counter()
-        wanted = exhaustive(torch.from_numpy(codes).double(), torch.from_numpy(points), torch.from_numpy(free))
+        wanted = exhaustive(
+            torch.from_numpy(codes).double(), torch.from_numpy(points), torch.from_numpy(free)
+        )
         other = time.perf_counter() - started
         # Turns differ where a point has to look beyond its first neighbours, so sets are compared, then distances.
         same = len(np.intersect1d(found.indices, wanted.numpy())) / POINTS
         median = float(np.median(ours))
-        print(f"{size:>10,} {n:>3} {1e3 * median:>10.1f} {1e3 * other:>15.1f} {other / median:>5.1f}x  {same:.1%}")
+        print(
+            f"{size:>10,} {n:>3} {1e3 * median:>10.1f} {1e3 * other:>15.1f} {other / median:>5.1f}x  {same:.1%}"
+        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from alss_ray import rng
 from alss_ray.config import Experiment
-from alss_ray.experiment import Run, load_task
+from alss_ray.experiment import Run, materials
 from alss_ray.generators import Vae
 from alss_ray.generators.store import GeneratorStore
 from alss_ray.strategies import Snn
@@ -27,7 +27,7 @@ REPEATS = 3
 
 def bare(experiment: Experiment, order: torch.Tensor) -> float:
     """Seconds of a plain loop: growing training set, Adam, the same validations and tests."""
-    data, _ = load_task(experiment.task)
+    data = materials(experiment.task).data
     images, targets = data.images.float() / 255, data.oracle.targets
     test_images, test_targets = data.test_images.float() / 255, data.test_targets
     validation = order[-experiment.validation_size :]
@@ -67,11 +67,11 @@ def main() -> None:
     defaults = {name: value for name, value in task.defaults.items() if name != "generator_iterations"}
     generator = Vae(generator_iterations=500)
     experiment = Experiment(task=task, strategy=Snn(), generator=generator, **defaults)
-    order = torch.randperm(len(load_task(task)[0].images), generator=rng.stream(0, "benchmark"))
+    order = torch.randperm(len(materials(task).data.images), generator=rng.stream(0, "benchmark"))
     ratios = []
     for _ in range(REPEATS):
         with tempfile.TemporaryDirectory() as folder:
-            run = Run(experiment, Path(folder), GeneratorStore(Path(folder)))
+            run = Run(experiment, materials(task), Path(folder), GeneratorStore(Path(folder)))
             started = time.perf_counter()
             rows = list(run.rounds())
             ours = time.perf_counter() - started

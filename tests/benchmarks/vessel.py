@@ -84,8 +84,11 @@ def timed(masks: np.ndarray, spacing: float) -> tuple[np.ndarray, list[np.ndarra
 
 
 def show(name: str, seconds: np.ndarray, errors: np.ndarray) -> None:
-    print(f"  {name:34s} {np.median(seconds):8.3f} {seconds.max():8.3f}   {100 * np.median(errors):7.2f} "
-          f"{100 * errors.max():7.2f}", flush=True)
+    print(
+        f"  {name:34s} {np.median(seconds):8.3f} {seconds.max():8.3f}   {100 * np.median(errors):7.2f} "
+        f"{100 * errors.max():7.2f}",
+        flush=True,
+    )
 
 
 def speed_and_accuracy(masks: int, triangles: int) -> None:
@@ -129,8 +132,10 @@ def robustness(phantoms: int, walls: int) -> None:
     made = make_phantoms(phantoms, seed=2, independent=True)
     rng = np.random.default_rng(0)
     harder = (random_wall(rng)[0] for _ in range(walls))
-    for name, masks, spacing, count in (("independent phantoms", made.images[:, 0], made.spacing, phantoms),
-                                        ("harder random walls (two pixels up)", harder, 0.1, walls)):
+    for name, masks, spacing, count in (
+        ("independent phantoms", made.images[:, 0], made.spacing, phantoms),
+        ("harder random walls (two pixels up)", harder, 0.1, walls),
+    ):
         reasons: Counter[str] = Counter()
         start = time.process_time()
         for mask in masks:
@@ -139,11 +144,16 @@ def robustness(phantoms: int, walls: int) -> None:
             except Refused as refusal:
                 reasons[refusal.reason] += 1
         each = (time.process_time() - start) / max(count, 1)
-        print(f"  {count} {name}: {sum(reasons.values())} refused {dict(reasons)}, {each:.3f} s each", flush=True)
+        print(
+            f"  {count} {name}: {sum(reasons.values())} refused {dict(reasons)}, {each:.3f} s each",
+            flush=True,
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--masks", type=int, default=100, help="held-out phantoms to time")
     parser.add_argument("--triangles", type=int, default=10, help="of them, masks for Taylor-Hood as well")
     parser.add_argument("--walls", type=int, default=1000, help="random phantoms, and as many harder walls")

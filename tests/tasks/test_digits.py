@@ -101,7 +101,7 @@ def test_the_guess_is_that_of_a_dummy_classifier(data: TaskData) -> None:
     targets = data.test_targets
     images = np.zeros((len(targets), 1))
     dummy = DummyClassifier(strategy="most_frequent").fit(images, targets)
-    assert Digits().guess(targets) == pytest.approx(dummy.score(images, targets))
+    assert Digits().guess(images, targets) == pytest.approx(dummy.score(images, targets))
 
 
 def test_bytes_and_units_are_each_others_inverse() -> None:

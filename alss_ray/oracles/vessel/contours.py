@@ -68,9 +68,13 @@ def wall_from_mask(mask: NDArray[np.generic], spacing: float, harmonics: int) ->
     lumen, outer = (_smooth(loop, wave, harmonics) for loop in loops)
     thinnest = _thinnest(lumen, outer)
     if thinnest < THINNEST - SLACK:
-        raise Refused("thin wall", f"The wall is {thinnest:.2f} pixels thick at its thinnest; {THINNEST:g} are needed.")
-    scale = [Curve(CubicSpline(c.spline.x, c.spline(c.spline.x) * spacing, bc_type="periodic"), c.length * spacing)
-             for c in (lumen, outer)]
+        raise Refused(
+            "thin wall", f"The wall is {thinnest:.2f} pixels thick at its thinnest; {THINNEST:g} are needed."
+        )
+    scale = [
+        Curve(CubicSpline(c.spline.x, c.spline(c.spline.x) * spacing, bc_type="periodic"), c.length * spacing)
+        for c in (lumen, outer)
+    ]
     return Wall(grey >= 0.5, scale[0], scale[1], thinnest * spacing, repairs)
 
 
@@ -79,15 +83,20 @@ def _checked(mask: NDArray[np.generic]) -> Array:
     if not isinstance(mask, np.ndarray) or mask.ndim != 2:
         raise Refused("wrong shape", f"A mask is an array [H, W]; this one has shape {np.shape(mask)}.")
     if min(mask.shape) < SIZES[0] or max(mask.shape) > SIZES[1]:
-        raise Refused("wrong shape", f"The mask is {mask.shape[0]} x {mask.shape[1]} pixels; "
-                                     f"sides of {SIZES[0]} to {SIZES[1]} can be solved.")
+        raise Refused(
+            "wrong shape",
+            f"The mask is {mask.shape[0]} x {mask.shape[1]} pixels; "
+            f"sides of {SIZES[0]} to {SIZES[1]} can be solved.",
+        )
     if mask.dtype == np.uint8:
         grey = mask.astype(np.float64) / 255.0
     elif mask.dtype == np.bool_ or np.issubdtype(mask.dtype, np.floating):
         grey = mask.astype(np.float64)
     else:
-        raise Refused("wrong dtype", f"The mask has dtype {mask.dtype}; bool, uint8 (0..255) or float (0..1) can be "
-                                     "solved.")
+        raise Refused(
+            "wrong dtype",
+            f"The mask has dtype {mask.dtype}; bool, uint8 (0..255) or float (0..1) can be solved.",
+        )
     if not np.isfinite(grey).all():
         raise Refused("not finite", f"{np.count_nonzero(~np.isfinite(grey))} pixels are NaN or infinite.")
     if grey.min() < 0 or grey.max() > 1:
@@ -95,7 +104,9 @@ def _checked(mask: NDArray[np.generic]) -> Array:
     if grey.max() < 0.5:
         raise Refused("empty mask", f"No pixel reaches 0.5 of full scale; the largest is {grey.max():.3g}.")
     if grey.min() >= 0.5:
-        raise Refused("full mask", f"Every pixel is wall; the smallest value is {grey.min():.3g} of full scale.")
+        raise Refused(
+            "full mask", f"Every pixel is wall; the smallest value is {grey.min():.3g} of full scale."
+        )
     return grey
 
 
@@ -111,8 +122,11 @@ def _repaired(grey: Array) -> tuple[Array, tuple[str, ...]]:
     others = [i + 1 for i in range(len(sizes)) if i + 1 != main]
     large = [i for i in others if sizes[i - 1] > max(SPECK, SPECK_SHARE * sizes[main - 1])]
     if large:
-        raise Refused("broken wall", f"The wall is in {1 + len(large)} pieces; the second has "
-                                     f"{max(sizes[i - 1] for i in large)} pixels.")
+        raise Refused(
+            "broken wall",
+            f"The wall is in {1 + len(large)} pieces; the second has "
+            f"{max(sizes[i - 1] for i in large)} pixels.",
+        )
     if others:
         grey[(pieces > 0) & (pieces != main)] = 0.0
         repairs.append(f"{len(others)} specks removed ({sum(sizes[i - 1] for i in others)} pixels)")
@@ -128,8 +142,11 @@ def _repaired(grey: Array) -> tuple[Array, tuple[str, ...]]:
     if lumens == 0:
         raise _no_lumen(wall, largest)
     if lumens > 1:
-        raise Refused("several lumens", f"The wall encloses {lumens} lumens of "
-                                        f"{', '.join(str(s) for s in sorted(sizes, reverse=True)[:lumens])} pixels.")
+        raise Refused(
+            "several lumens",
+            f"The wall encloses {lumens} lumens of "
+            f"{', '.join(str(s) for s in sorted(sizes, reverse=True)[:lumens])} pixels.",
+        )
     if pinholes:
         grey[np.isin(holes, pinholes)] = 1.0
         repairs.append(f"{len(pinholes)} pinholes filled ({sum(sizes[i - 1] for i in pinholes)} pixels)")
@@ -142,8 +159,9 @@ def _repaired(grey: Array) -> tuple[Array, tuple[str, ...]]:
     return grey, tuple(repairs)
 
 
-def _components(pixels: NDArray[np.bool_], structure: NDArray[np.bool_] | None
-                ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _components(
+    pixels: NDArray[np.bool_], structure: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     labels, count = ndimage.label(pixels, structure)
     return labels, np.bincount(labels.ravel(), minlength=count + 1)[1:]
 
@@ -151,13 +169,17 @@ def _components(pixels: NDArray[np.bool_], structure: NDArray[np.bool_] | None
 def _no_lumen(wall: NDArray[np.bool_], largest: int) -> Refused:
     """Tell an open ring from a disc: growing the wall closes the gap of an open ring."""
     if largest:
-        return Refused("no lumen", f"The largest hole in the wall has {largest} pixels; {SPECK + 1} make a lumen.")
+        return Refused(
+            "no lumen", f"The largest hole in the wall has {largest} pixels; {SPECK + 1} make a lumen."
+        )
     reach = max(wall.shape) // 8
     distance = ndimage.distance_transform_edt(~np.pad(wall, reach + 1))
     for gap in range(1, reach + 1):
         grown = distance <= gap
         if np.count_nonzero(ndimage.binary_fill_holes(grown) & ~grown) > SPECK:
-            return Refused("broken wall", f"The wall is open: a gap of about {2 * gap} pixels leads into the lumen.")
+            return Refused(
+                "broken wall", f"The wall is open: a gap of about {2 * gap} pixels leads into the lumen."
+            )
     return Refused("no lumen", "The wall encloses no hole.")
 
 
@@ -217,8 +239,9 @@ def _crossing(flat: Array, first: NDArray[np.intp], step: NDArray[np.intp], side
     of_a, of_b = (_distance(value, normal, tangent) / normal for value in (a, b))
     whole_a, whole_b = np.abs(a - 0.5) > WHOLE, np.abs(b - 0.5) > WHOLE
     between = of_a / (of_a - of_b)
-    result = np.where(whole_a, np.where(whole_b, between, 1.0 - np.abs(of_b)),
-                      np.where(whole_b, np.abs(of_a), between))
+    result = np.where(
+        whole_a, np.where(whole_b, between, 1.0 - np.abs(of_b)), np.where(whole_b, np.abs(of_a), between)
+    )
     return np.clip(result, 0.0, 1.0)
 
 

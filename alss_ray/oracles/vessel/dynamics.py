@@ -1,4 +1,4 @@
-"""The dynamic problem rho v_tt = div sigma under a pulsatile pressure (Yan et al. 2020, Appendix A.2, equation 4).
+"""The dynamic problem rho v_tt = div sigma under a pulsatile pressure (Mo et al. 2020, Appendix A.2, equation 4).
 
 Implicit time steps of the generalised-alpha family with forces taken at the end of the step (Wood, Bossak and
 Zienkiewicz 1980, doi:10.1002/nme.1620151011): second order, with damping of the highest frequencies only.
@@ -43,7 +43,9 @@ def systole(nodes: Array, material: Material, pressure: float, beat: Beat) -> Eq
         load = pressure_at(n * step, pressure, beat) if n < count else pressure
         result = newton(mesh, state, material, load, inertia)
         if result is None:
-            raise Refused("no convergence", f"Newton's method stalled at {n * step:.3f} s and {load:.2f} kPa.")
+            raise Refused(
+                "no convergence", f"Newton's method stalled at {n * step:.3f} s and {load:.2f} kPa."
+            )
         new, iterations = result
         total += iterations
         new_acceleration = (new.u - ballistic) / (beta * step**2)

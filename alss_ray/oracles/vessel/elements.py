@@ -17,7 +17,9 @@ import numpy as np
 from .contours import Array
 from .material import Material
 
-BULK = 1e4  # stiffness against a change of area over the shear modulus, in the tangent only; J = 1 holds exactly
+BULK = (
+    1e4  # stiffness against a change of area over the shear modulus, in the tangent only; J = 1 holds exactly
+)
 
 STIFFER = 1.5
 
@@ -95,12 +97,15 @@ class Mesh:
         at = values @ x
         jacobian = np.swapaxes(slopes @ x[:, None], -1, -2)  # [e, g, (x, y), (xi, eta)]
         (a, b), (c, d) = np.moveaxis(jacobian, (-2, -1), (0, 1))
-        det = b * c - a * d  # xi runs counter-clockwise and eta outward, so that the map turns orientation over
+        det = (
+            b * c - a * d
+        )  # xi runs counter-clockwise and eta outward, so that the map turns orientation over
         if det.min() <= 0:
             raise ValueError("folded element")
         inverse = np.stack([np.stack([-d, c], -1), np.stack([b, -a], -1)], -2) / det[..., None, None]
-        basis = np.concatenate([np.ones((*at.shape[:2], 1)), (at - self.centre[:, None]) / self.size[:, None, None]],
-                               axis=2)
+        basis = np.concatenate(
+            [np.ones((*at.shape[:2], 1)), (at - self.centre[:, None]) / self.size[:, None, None]], axis=2
+        )
         return Quadrature(inverse @ slopes, det * weights, basis)
 
     def rest(self, material: Material) -> State:
@@ -179,8 +184,11 @@ def linearise(mesh: Mesh, state: State, material: Material) -> Linear:
 def advance(mesh: Mesh, state: State, system: Linear, change: Array, material: Material) -> State:
     """The state after the displacement ``change`` of a Newton step."""
     local = mesh.local(change)
-    p = state.p + np.einsum("ekl,el->ek", system.stiff,
-                            system.excess + np.einsum("eki,ei->ek", system.volume, local.reshape(-1, 18)))
+    p = state.p + np.einsum(
+        "ekl,el->ek",
+        system.stiff,
+        system.excess + np.einsum("eki,ei->ek", system.volume, local.reshape(-1, 18)),
+    )
     d_gradient = np.swapaxes(mesh.full.gradients @ local[:, None], -1, -2)
     growth = 2.0 * np.sum(system.gradient * d_gradient, axis=(-2, -1))
     s = state.s + system.bend * (system.gap + growth)

@@ -18,7 +18,11 @@ from .relaxation import relaxed, sines
 from .settings import Refused, Settings
 
 RAYS, LAYERS = 64, 6  # cells of the control grid
-MESHES = ((80, 6), (128, 8), (192, 12))  # elements around and across; the first for straight rays and gentle bends
+MESHES = (
+    (80, 6),
+    (128, 8),
+    (192, 12),
+)  # elements around and across; the first for straight rays and gentle bends
 SHARP = 0.25  # radians between neighbouring cells of the control grid along the lumen
 GOOD = 0.3  # a sine of the cell angles from which straight rays are taken as they are
 FIRST_STEP = 0.2  # the innermost fifth of the layers ...
@@ -43,8 +47,12 @@ class Grid:
     def meshes(self, settings: Settings) -> list[tuple[int, int]]:
         """Elements around and across: as set, else by shape, with finer ones to fall back on."""
         first = 0 if self.control is None and self.sharpest < SHARP else 1
-        return list(dict.fromkeys((settings.elements_around or around, settings.elements_across or across)
-                                  for around, across in MESHES[first:]))
+        return list(
+            dict.fromkeys(
+                (settings.elements_around or around, settings.elements_across or across)
+                for around, across in MESHES[first:]
+            )
+        )
 
     def nodes(self, around: int, across: int) -> Array:
         """Node positions [around, across + 1, 2] in mm at equal steps of xi and graded steps of eta."""
@@ -61,8 +69,11 @@ class Grid:
         count = control.shape[1]
         cardinal = CubicSpline(np.linspace(0.0, 1.0, count), np.eye(count))(eta)
         inside = np.einsum("xec,xcd->xed", cardinal, control)
-        result: Array = (inside + (1.0 - weight) * (lumen - control[:, 0])[:, None]
-                         + weight * (outer - control[:, -1])[:, None])
+        result: Array = (
+            inside
+            + (1.0 - weight) * (lumen - control[:, 0])[:, None]
+            + weight * (outer - control[:, -1])[:, None]
+        )
         return result
 
 
@@ -76,8 +87,14 @@ def grid_for(wall: Wall, settings: Settings) -> Grid:
         t_outer = _partners(lumen, wall.outer, spread)
         outer = wall.outer(t_outer)
         straight = (1.0 - _steps(layers)) * lumen[:, None] + _steps(layers) * outer[:, None]
-        grid = Grid(wall, _periodic(t_lumen - np.arange(rays) / rays), _periodic(t_outer - np.arange(rays) / rays),
-                    _growth(lumen, outer), None, _sharpest(lumen) * finer)
+        grid = Grid(
+            wall,
+            _periodic(t_lumen - np.arange(rays) / rays),
+            _periodic(t_outer - np.arange(rays) / rays),
+            _growth(lumen, outer),
+            None,
+            _sharpest(lumen) * finer,
+        )
         if sines(straight[:, [0, -1]]).min() > GOOD:
             return grid
         control = relaxed(straight, None if finer == 1 or control is None else _doubled(control))
@@ -112,16 +129,20 @@ def _doubled(control: Array) -> Array:
 
 
 def _periodic(values: Array) -> CubicSpline:
-    return CubicSpline(np.linspace(0.0, 1.0, len(values) + 1), np.concatenate([values, values[:1]]),
-                       bc_type="periodic")
+    return CubicSpline(
+        np.linspace(0.0, 1.0, len(values) + 1), np.concatenate([values, values[:1]]), bc_type="periodic"
+    )
 
 
 def _sharpest(points: Array) -> float:
     """The largest angle in radians between neighbouring sides of a closed polygon [n, 2]."""
     side = np.roll(points, -1, axis=0) - points
     ahead = np.roll(side, -1, axis=0)
-    return float(np.abs(np.arctan2(side[:, 0] * ahead[:, 1] - side[:, 1] * ahead[:, 0],
-                                   np.sum(side * ahead, axis=1))).max())
+    return float(
+        np.abs(
+            np.arctan2(side[:, 0] * ahead[:, 1] - side[:, 1] * ahead[:, 0], np.sum(side * ahead, axis=1))
+        ).max()
+    )
 
 
 def _growth(lumen: Array, outer: Array) -> CubicSpline:

@@ -1,4 +1,4 @@
-"""The modified Mooney-Rivlin wall, incompressible and in plane strain (Yan et al. 2020, Appendix A.2, equation 3).
+"""The modified Mooney-Rivlin wall, incompressible and in plane strain (Mo et al. 2020, Appendix A.2, equation 3).
 
 W = c1 (I1 - 3) + D1 [exp(D2 (I1 - 3)) - 1] + p (J - 1) with I1 = tr(F F^T) + 1 for the in-plane F, as the wall neither
 stretches along the vessel nor changes its area (J = 1, so that I1 and its unimodular form agree).
@@ -57,8 +57,15 @@ class Material:
         (a, b), (c, d) = np.moveaxis(gradient, (-2, -1), (0, 1))
         jacobian = a * d - b * c
         twice = 2.0 * self.slope(a * a + b * b + c * c + d * d - 2.0)
-        return np.stack([twice * (a * a + b * b) / jacobian + pressure, twice * (c * c + d * d) / jacobian + pressure,
-                         twice * (a * c + b * d) / jacobian, twice / jacobian + pressure], axis=-1)
+        return np.stack(
+            [
+                twice * (a * a + b * b) / jacobian + pressure,
+                twice * (c * c + d * d) / jacobian + pressure,
+                twice * (a * c + b * d) / jacobian,
+                twice / jacobian + pressure,
+            ],
+            axis=-1,
+        )
 
 
 def principal(stress: Array) -> Array:

@@ -41,13 +41,16 @@ class Field:
         steps = np.arange(-2, FINER * mesh.across + 3) / FINER
         table = CubicSpline(across, rows, axis=1)(steps)
         self.coefficients = ndimage.spline_filter1d(
-            ndimage.spline_filter1d(table, 3, axis=0, mode="grid-wrap"), 3, axis=1, mode="mirror")
+            ndimage.spline_filter1d(table, 3, axis=0, mode="grid-wrap"), 3, axis=1, mode="mirror"
+        )
 
     def __call__(self, place: Array) -> Array:
         """Values [n, k] at grid coordinates [n, 2] (elements around, elements across)."""
         at = np.stack([place[:, 0] * FINER, place[:, 1] * FINER + 2.0])
-        columns = [ndimage.map_coordinates(self.coefficients[..., k], at, order=3, prefilter=False,
-                                           mode="grid-wrap") for k in range(self.coefficients.shape[2])]
+        columns = [
+            ndimage.map_coordinates(self.coefficients[..., k], at, order=3, prefilter=False, mode="grid-wrap")
+            for k in range(self.coefficients.shape[2])
+        ]
         return np.stack(columns, axis=1)
 
 
@@ -59,8 +62,13 @@ def places(mesh: Mesh, points: Array) -> Array:
     seeds = cell.reshape(SEEDS**2, 9) @ mesh.local(mesh.nodes)
     _, nearest = cKDTree(seeds.reshape(-1, 2)).query(points)
     element, inside = np.divmod(nearest, SEEDS**2)
-    place = np.stack([element // mesh.across + (inside // SEEDS + 0.5) / SEEDS,
-                      element % mesh.across + (inside % SEEDS + 0.5) / SEEDS], axis=1)
+    place = np.stack(
+        [
+            element // mesh.across + (inside // SEEDS + 0.5) / SEEDS,
+            element % mesh.across + (inside % SEEDS + 0.5) / SEEDS,
+        ],
+        axis=1,
+    )
     active = np.arange(len(points))
     for _ in range(NEWTON_STEPS):
         at = place[active]
@@ -68,14 +76,24 @@ def places(mesh: Mesh, points: Array) -> Array:
         layer = np.clip(np.floor(at[:, 1]), 0, mesh.across - 1).astype(np.intp)
         n0, d0 = shape(2.0 * (at[:, 0] - column) - 1.0)
         n1, d1 = shape(2.0 * (at[:, 1] - layer) - 1.0)
-        x = mesh.nodes.reshape(-1, 2)[mesh.index[(column % mesh.around) * mesh.across + layer]].reshape(-1, 3, 3, 2)
+        x = mesh.nodes.reshape(-1, 2)[mesh.index[(column % mesh.around) * mesh.across + layer]].reshape(
+            -1, 3, 3, 2
+        )
         lines, slopes = np.einsum("nb,nabk->nak", n1, x), np.einsum("nb,nabk->nak", d1, x)
         gap = points[active] - np.einsum("na,nak->nk", n0, lines)
         along = 2.0 * np.einsum("na,nak->nk", d0, lines)
         across = 2.0 * np.einsum("na,nak->nk", n0, slopes)
         det = along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]
-        step = np.stack([gap[:, 0] * across[:, 1] - gap[:, 1] * across[:, 0],
-                         along[:, 0] * gap[:, 1] - along[:, 1] * gap[:, 0]], axis=1) / det[:, None]
+        step = (
+            np.stack(
+                [
+                    gap[:, 0] * across[:, 1] - gap[:, 1] * across[:, 0],
+                    along[:, 0] * gap[:, 1] - along[:, 1] * gap[:, 0],
+                ],
+                axis=1,
+            )
+            / det[:, None]
+        )
         step = np.clip(step, -0.5, 0.5)
         moved = at + step
         outside = (moved[:, 1] < 0.0) | (moved[:, 1] > mesh.across)

@@ -31,7 +31,8 @@ def sines(nodes: Array) -> Array:
     """
     a, b = corners(nodes)
     return (a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]) / -(
-        np.hypot(a[..., 0], a[..., 1]) * np.hypot(b[..., 0], b[..., 1]) + 1e-300)
+        np.hypot(a[..., 0], a[..., 1]) * np.hypot(b[..., 0], b[..., 1]) + 1e-300
+    )
 
 
 def relaxed(nodes: Array, start: Array | None = None) -> Array | None:
@@ -57,11 +58,14 @@ def relaxed(nodes: Array, start: Array | None = None) -> Array | None:
     # Nodes of the corner triangles: (corner, its neighbour along xi, its neighbour along eta), with edge signs.
     i, j = np.meshgrid(np.arange(rays), np.arange(layers), indexing="ij")
     k = (i + 1) % rays
-    tri = np.stack([
-        np.stack([number[i, j], number[k, j], number[i, j], number[i, j + 1]], -1),
-        np.stack([number[i, j], number[k, j], number[k, j], number[k, j + 1]], -1),
-        np.stack([number[i, j + 1], number[k, j + 1], number[i, j], number[i, j + 1]], -1),
-        np.stack([number[i, j + 1], number[k, j + 1], number[k, j], number[k, j + 1]], -1)])
+    tri = np.stack(
+        [
+            np.stack([number[i, j], number[k, j], number[i, j], number[i, j + 1]], -1),
+            np.stack([number[i, j], number[k, j], number[k, j], number[k, j + 1]], -1),
+            np.stack([number[i, j + 1], number[k, j + 1], number[i, j], number[i, j + 1]], -1),
+            np.stack([number[i, j + 1], number[k, j + 1], number[k, j], number[k, j + 1]], -1),
+        ]
+    )
     if start is not None:
         nodes = nodes.copy()
         nodes[:, 1:-1] = start[:, 1:-1] * np.array([1.0, -1.0])
@@ -82,8 +86,10 @@ def _minimise(nodes: Array, length: Array, height: Array, tri: Array) -> Array |
             rows.append(4 * corner[free] + entry[n] + c)
             cols.append(2 * tri[..., n][free] + c)
             vals.append(scale[..., n][free])
-    to_a = sparse.csr_matrix((np.concatenate(vals), (np.concatenate(rows), np.concatenate(cols))),
-                             shape=(4 * length.size, unknowns))
+    to_a = sparse.csr_matrix(
+        (np.concatenate(vals), (np.concatenate(rows), np.concatenate(cols))),
+        shape=(4 * length.size, unknowns),
+    )
     weight = (length * height).ravel()
     weight = weight / weight.mean()
     x = nodes[:, 1:-1].reshape(-1)

@@ -31,7 +31,7 @@ def scatter(mesh: Mesh, vectors: Array) -> Array:
     for layer in range(mesh.across):
         for n in range(3):
             columns = (2 * np.arange(mesh.around) + n) % (2 * mesh.around)
-            total[columns, 2 * layer:2 * layer + 3] += local[:, layer, n]
+            total[columns, 2 * layer : 2 * layer + 3] += local[:, layer, n]
     return total
 
 
@@ -51,12 +51,17 @@ def solve_ring(strips: Array, force: Array, pinned: list[tuple[int, int]]) -> Ar
     solved = np.linalg.solve(strips[:, 1, :, 1], right)
     from_left, from_right = strips[:, 0, :, 1], strips[:, 2, :, 1]
     low, high = from_left @ solved, from_right @ solved
-    diagonal = strips[:, 0, :, 0] - low[:, :, :m] + np.roll(strips[:, 2, :, 2] - high[:, :, m:2 * m], 1, axis=0)
-    onward = strips[:, 0, :, 2] - low[:, :, m:2 * m]
+    diagonal = (
+        strips[:, 0, :, 0] - low[:, :, :m] + np.roll(strips[:, 2, :, 2] - high[:, :, m : 2 * m], 1, axis=0)
+    )
+    onward = strips[:, 0, :, 2] - low[:, :, m : 2 * m]
     corner_force = force[0::2] - low[:, :, -1] - np.roll(high[:, :, -1], 1, axis=0)
     corners = _cyclic(diagonal, onward, corner_force)
-    middle = solved[:, :, -1] - np.einsum("nij,nj->ni", solved[:, :, :m], corners) - np.einsum(
-        "nij,nj->ni", solved[:, :, m:2 * m], np.roll(corners, -1, axis=0))
+    middle = (
+        solved[:, :, -1]
+        - np.einsum("nij,nj->ni", solved[:, :, :m], corners)
+        - np.einsum("nij,nj->ni", solved[:, :, m : 2 * m], np.roll(corners, -1, axis=0))
+    )
     result = np.empty((2 * count, m))
     result[0::2], result[1::2] = corners, middle
     return result
@@ -81,10 +86,16 @@ def _cyclic(diagonal: Array, onward: Array, force: Array) -> Array:
     ahead = onward[1::2]
     solved = np.linalg.solve(diagonal[1::2], np.concatenate([back, ahead, force[1::2, :, None]], axis=2))
     low, high = onward[0::2] @ solved, np.swapaxes(ahead, 1, 2) @ solved
-    even = _cyclic(diagonal[0::2] - low[:, :, :m] - np.roll(high[:, :, m:2 * m], 1, axis=0), -low[:, :, m:2 * m],
-                   force[0::2] - low[:, :, -1] - np.roll(high[:, :, -1], 1, axis=0))
-    odd = solved[:, :, -1] - np.einsum("nij,nj->ni", solved[:, :, :m], even) - np.einsum(
-        "nij,nj->ni", solved[:, :, m:2 * m], np.roll(even, -1, axis=0))
+    even = _cyclic(
+        diagonal[0::2] - low[:, :, :m] - np.roll(high[:, :, m : 2 * m], 1, axis=0),
+        -low[:, :, m : 2 * m],
+        force[0::2] - low[:, :, -1] - np.roll(high[:, :, -1], 1, axis=0),
+    )
+    odd = (
+        solved[:, :, -1]
+        - np.einsum("nij,nj->ni", solved[:, :, :m], even)
+        - np.einsum("nij,nj->ni", solved[:, :, m : 2 * m], np.roll(even, -1, axis=0))
+    )
     result = np.empty_like(force)
     result[0::2], result[1::2] = even, odd
     return result

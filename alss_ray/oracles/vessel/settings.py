@@ -70,7 +70,7 @@ class Beat:
 class Settings:
     """Load, material, mesh and output of one solve.
 
-    Material constants and the load are those of Yan et al. 2020, Appendix A.2; stresses are in kPa and lengths in mm.
+    Material constants and the load are those of Mo et al. 2020, Appendix A.2; stresses are in kPa and lengths in mm.
     """
 
     pressure: float = 16.0  # kPa on the lumen border, 120 mmHg
@@ -78,8 +78,12 @@ class Settings:
     D1: float = 3.833  # kPa
     D2: float = 18.803
     quantity: Quantity = "principal"
-    elements_around: int | None = None  # Q2 elements along the lumen, a multiple of 4; None: by shape, see grid.py
-    elements_across: int | None = None  # Q2 elements from lumen to outer border, an even number; None: by shape
+    elements_around: int | None = (
+        None  # Q2 elements along the lumen, a multiple of 4; None: by shape, see grid.py
+    )
+    elements_across: int | None = (
+        None  # Q2 elements from lumen to outer border, an even number; None: by shape
+    )
     harmonics: int = 24  # finest detail of a border: this many waves along it
     beat: Beat | None = None  # None: quasi-static
 

@@ -32,7 +32,9 @@ class Solution:
     wall: Wall
     nodes: Array  # [2 * around, 2 * across + 1, 2] mm, unloaded
     displacement: Array  # the same shape, mm, without rigid motion
-    gauss_stress: Array  # [2 * around, 2 * across, 4] kPa: xx, yy, xy, zz at the 2 x 2 Gauss points of the elements
+    gauss_stress: (
+        Array  # [2 * around, 2 * across, 4] kPa: xx, yy, xy, zz at the 2 x 2 Gauss points of the elements
+    )
     newton_iterations: tuple[int, ...]  # on each mesh, coarse to fine
     residual: float  # largest out-of-balance nodal force over the largest nodal load
     lumen_area: float  # mm^2, unloaded
@@ -40,7 +42,7 @@ class Solution:
 
 
 def solve(mask: NDArray[np.generic], spacing: float, settings: Settings | None = None) -> Solution:
-    """The stress map of a vessel wall under blood pressure (Yan et al. 2020, Appendix A.2).
+    """The stress map of a vessel wall under blood pressure (Mo et al. 2020, Appendix A.2).
 
     ``mask`` [H, W] is bool, uint8 (0..255) or float (0..1), sides 32 to 1024; grey values are pixel shares and their
     0.5 level is the border. ``spacing`` is the side of a pixel in mm. The mask is taken as the unloaded wall.
@@ -58,8 +60,11 @@ def solve(mask: NDArray[np.generic], spacing: float, settings: Settings | None =
     for around, across in meshes:
         nodes = grid.nodes(2 * around, 2 * across)
         try:
-            found = equilibrium(nodes, material, settings.pressure) if settings.beat is None else systole(
-                nodes, material, settings.pressure, settings.beat)
+            found = (
+                equilibrium(nodes, material, settings.pressure)
+                if settings.beat is None
+                else systole(nodes, material, settings.pressure, settings.beat)
+            )
             break
         except Refused:
             if (around, across) == meshes[-1]:
@@ -112,5 +117,12 @@ def _rotated(stress: Array, turn: Array) -> Array:
     """Stress [..., 4] (xx, yy, xy, zz) after turning the body by ``turn``."""
     xx, yy, xy, zz = np.moveaxis(stress, -1, 0)
     (c, _), (s, _) = turn
-    return np.stack([c * c * xx - 2 * c * s * xy + s * s * yy, s * s * xx + 2 * c * s * xy + c * c * yy,
-                     c * s * (xx - yy) + (c * c - s * s) * xy, zz], axis=-1)
+    return np.stack(
+        [
+            c * c * xx - 2 * c * s * xy + s * s * yy,
+            s * s * xx + 2 * c * s * xy + c * c * yy,
+            c * s * (xx - yy) + (c * c - s * s) * xy,
+            zz,
+        ],
+        axis=-1,
+    )

@@ -53,8 +53,9 @@ def pins(mesh: Mesh) -> list[tuple[int, int]]:
     return [(0, 0), (0, 1), (far, 1 if abs(line[0]) > abs(line[1]) else 0)]
 
 
-def newton(mesh: Mesh, state: State, material: Material, pressure: float, inertia: Inertia | None = None
-           ) -> tuple[State, int] | None:
+def newton(
+    mesh: Mesh, state: State, material: Material, pressure: float, inertia: Inertia | None = None
+) -> tuple[State, int] | None:
     """Newton's method at a fixed pressure in kPa; the state and the iterations, or None if it does not converge."""
     held = pins(mesh) if inertia is None else []
     moved = np.inf
@@ -122,15 +123,18 @@ def _in_steps(mesh: Mesh, material: Material, pressure: float) -> tuple[State, i
         if result is None:
             step *= 0.5
             if step < SMALLEST_STEP:
-                raise Refused("no convergence", f"Newton's method stalled at {reached * pressure:.2f} of "
-                                                f"{pressure:g} kPa.")
+                raise Refused(
+                    "no convergence",
+                    f"Newton's method stalled at {reached * pressure:.2f} of {pressure:g} kPa.",
+                )
         else:
             state, reached, total = result[0], target, total + result[1]
     return state, total
 
 
-def residual(mesh: Mesh, state: State, material: Material, pressure: float, inertia: Inertia | None = None
-             ) -> float:
+def residual(
+    mesh: Mesh, state: State, material: Material, pressure: float, inertia: Inertia | None = None
+) -> float:
     """Largest nodal out-of-balance force over the largest nodal load, and at least the largest mean of |J - 1|.
 
     Loads under a millionth of the wall's stiffness count as that much, for the sake of rounding.
@@ -142,7 +146,9 @@ def residual(mesh: Mesh, state: State, material: Material, pressure: float, iner
     slope = material.slope(a * a + b * b + c * c + d * d - 2.0)
     p = np.einsum("egk,ek->eg", q.basis, state.p)
     cofactor = np.stack([np.stack([d, -c], -1), np.stack([-b, a], -1)], -2)
-    stress = 2.0 * (slope * q.weights)[..., None, None] * gradient + (p * q.weights)[..., None, None] * cofactor
+    stress = (
+        2.0 * (slope * q.weights)[..., None, None] * gradient + (p * q.weights)[..., None, None] * cofactor
+    )
     local = np.einsum("egij,egjn->eni", stress, q.gradients).reshape(-1, 18)
     force = scatter(mesh, local if inertia is None else local + inertia.force(mesh, state.u))
     first, _ = load(mesh, state.u)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-C1, D1, D2 = 0.138, 3.833, 18.803  # Yan et al. 2020, Appendix A.2
+C1, D1, D2 = 0.138, 3.833, 18.803  # Mo et al. 2020, Appendix A.2
 
 
 def hoop_minus_radial(radius: float, c: float) -> float:

@@ -16,8 +16,10 @@ def _filled(polygon: np.ndarray, size: tuple[int, int], finer: int = 16) -> np.n
     height, width = size
     x0, y0 = polygon.T
     x1, y1 = np.roll(polygon, -1, axis=0).T
-    low, high = (np.ceil(np.minimum(y0, y1) * finer - 0.5).astype(int),
-                 np.ceil(np.maximum(y0, y1) * finer - 0.5).astype(int))
+    low, high = (
+        np.ceil(np.minimum(y0, y1) * finer - 0.5).astype(int),
+        np.ceil(np.maximum(y0, y1) * finer - 0.5).astype(int),
+    )
     edge = np.repeat(np.arange(len(x0)), high - low)
     line = np.arange(len(edge)) - np.repeat(np.cumsum(high - low) - (high - low), high - low) + low[edge]
     at = x0[edge] + ((line + 0.5) / finer - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
@@ -35,8 +37,9 @@ def circle(radius: float, centre: tuple[float, float], count: int = 2000) -> np.
     return np.stack([centre[0] + radius * np.cos(angle), centre[1] + radius * np.sin(angle)], axis=1)
 
 
-def tube(size: int, inner: float, outer: float, spacing: float, shift: tuple[float, float] = (0.0, 0.0)
-         ) -> np.ndarray:
+def tube(
+    size: int, inner: float, outer: float, spacing: float, shift: tuple[float, float] = (0.0, 0.0)
+) -> np.ndarray:
     """Concentric tube; radii and shift in mm."""
     centre = (size / 2 + shift[0] / spacing, size / 2 + shift[1] / spacing)
     return coverage(circle(outer / spacing, centre), circle(inner / spacing, centre), (size, size))

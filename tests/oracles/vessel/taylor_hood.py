@@ -33,10 +33,14 @@ def triangles(nodes: np.ndarray) -> MeshTri2:
     corner = np.arange(around * rows).reshape(around, rows)
     a, b = corner[:, :-1].ravel(), np.roll(corner, -1, axis=0)[:, :-1].ravel()
     c, d = np.roll(corner, -1, axis=0)[:, 1:].ravel(), corner[:, 1:].ravel()
-    flat = MeshTri(nodes[::2, ::2].reshape(-1, 2).T.copy(), np.hstack([np.stack([a, b, d]), np.stack([b, c, d])]))
+    flat = MeshTri(
+        nodes[::2, ::2].reshape(-1, 2).T.copy(), np.hstack([np.stack([a, b, d]), np.stack([b, c, d])])
+    )
     curved = MeshTri2.from_mesh(flat)
     # Straight mid-side nodes move to the lattice node between their two corners.
-    places = np.stack(np.meshgrid(2 * np.arange(around), 2 * np.arange(rows), indexing="ij"), -1).reshape(-1, 2)
+    places = np.stack(np.meshgrid(2 * np.arange(around), 2 * np.arange(rows), indexing="ij"), -1).reshape(
+        -1, 2
+    )
     ends = places[flat.facets]
     wrapped = np.abs(ends[0, :, 0] - ends[1, :, 0]) > around
     ends[:, :, 0] += np.where(wrapped & (ends[:, :, 0] == 0), 2 * around, 0)
@@ -62,8 +66,11 @@ def _cof(g: np.ndarray) -> np.ndarray:
 @BilinearForm
 def _stiffness(u, v, w):
     f, _, first, second = _parts(w)
-    return (2 * first * ddot(grad(u), grad(v)) + 4 * second * ddot(f, grad(u)) * ddot(f, grad(v))
-            + w["p"] * ddot(_cof(grad(u)), grad(v)))
+    return (
+        2 * first * ddot(grad(u), grad(v))
+        + 4 * second * ddot(f, grad(u)) * ddot(f, grad(v))
+        + w["p"] * ddot(_cof(grad(u)), grad(v))
+    )
 
 
 @BilinearForm
@@ -93,8 +100,9 @@ def _traction_slope(u, v, w):
     return -w["load"] * dot(mul(_cof(grad(u)), w.n), v)
 
 
-def solve_taylor_hood(nodes: np.ndarray, pressure: float, steps: int = 4
-                      ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def solve_taylor_hood(
+    nodes: np.ndarray, pressure: float, steps: int = 4
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nodes [n, 2], displacement [n, 2] and projected Cauchy stress [n, 4] (xx, yy, xy, zz) at the nodes."""
     mesh = triangles(nodes)
     basis = Basis(mesh, ElementVector(ElementTriP2()), intorder=5)
@@ -107,25 +115,33 @@ def solve_taylor_hood(nodes: np.ndarray, pressure: float, steps: int = 4
     held = np.array([2 * near, 2 * near + 1, 2 * far + (1 if line[0] > line[1] else 0)])
     for load in pressure * np.arange(1, steps + 1) / steps:
         for _ in range(40):
-            fields = {"u": basis.interpolate(x[:basis.N]), "p": pressures.interpolate(x[basis.N:])}
-            on_edge = {"u": edge.interpolate(x[:basis.N]), "load": load}
+            fields = {"u": basis.interpolate(x[: basis.N]), "p": pressures.interpolate(x[basis.N :])}
+            on_edge = {"u": edge.interpolate(x[: basis.N]), "load": load}
             k = asm(_stiffness, basis, **fields) - asm(_traction_slope, edge, **on_edge)
             b = asm(_coupling, basis, pressures, **fields)
-            rhs = -np.concatenate([asm(_force, basis, **fields) - asm(_traction, edge, **on_edge),
-                                   asm(_area, pressures, **fields)])
+            rhs = -np.concatenate(
+                [
+                    asm(_force, basis, **fields) - asm(_traction, edge, **on_edge),
+                    asm(_area, pressures, **fields),
+                ]
+            )
             step = solve(*condense(bmat([[k, b.T], [b, None]]).tocsc(), rhs, D=held))
             x = x + step
-            if np.abs(step[:basis.N]).max() < 1e-6 * np.abs(x[:basis.N]).max():
+            if np.abs(step[: basis.N]).max() < 1e-6 * np.abs(x[: basis.N]).max():
                 break
         else:
             raise RuntimeError("Newton's method did not converge")
     scalar = basis.with_element(ElementTriP2())
-    w = {"u": basis.interpolate(x[:basis.N])}
+    w = {"u": basis.interpolate(x[: basis.N])}
     f, _, first, _ = _parts(w)
-    p = pressures.interpolate(x[basis.N:])
+    p = pressures.interpolate(x[basis.N :])
     b = mul(f, transpose(f))
     jacobian = f[0, 0] * f[1, 1] - f[0, 1] * f[1, 0]
-    sigma = [2 * first * b[0, 0] / jacobian + p, 2 * first * b[1, 1] / jacobian + p, 2 * first * b[0, 1] / jacobian,
-             2 * first / jacobian + p]
+    sigma = [
+        2 * first * b[0, 0] / jacobian + p,
+        2 * first * b[1, 1] / jacobian + p,
+        2 * first * b[0, 1] / jacobian,
+        2 * first / jacobian + p,
+    ]
     stress = np.stack([scalar.project(np.asarray(component)) for component in sigma], axis=1)
-    return scalar.doflocs.T, x[:basis.N].reshape(-1, 2), stress
+    return scalar.doflocs.T, x[: basis.N].reshape(-1, 2), stress

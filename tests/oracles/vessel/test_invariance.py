@@ -82,17 +82,22 @@ def cut_force(solution: Solution, row: int, spacing: float) -> tuple[np.ndarray,
         crossings.append(np.sort(x[hit]))
     assert [len(starts), len(crossings[0]), len(crossings[1])] == [2, 2, 2]
     force = np.zeros(2)
-    for n, (left, right) in enumerate(((crossings[0][0], crossings[1][0]), (crossings[1][1], crossings[0][1]))):
+    for n, (left, right) in enumerate(
+        ((crossings[0][0], crossings[1][0]), (crossings[1][1], crossings[0][1]))
+    ):
         columns = np.arange(starts[n], ends[n] + 1)
         xx, yy, xy = CubicSpline((columns + 0.5) * spacing, solution.stress[:, row, columns], axis=1)(
-            s := np.linspace(left, right, 400))
+            s := np.linspace(left, right, 400)
+        )
         at = np.stack([s, np.full_like(s, y)], axis=1)
         inside = displacement(at)
         good = np.isfinite(inside).all(axis=1)
         place = at + np.stack([np.interp(s, s[good], inside[good, k]) for k in (0, 1)], axis=1)
         step = np.gradient(place, s, axis=0)
         normal = np.stack([-step[:, 1], step[:, 0]], axis=1)
-        traction = np.stack([xx * normal[:, 0] + xy * normal[:, 1], xy * normal[:, 0] + yy * normal[:, 1]], axis=1)
+        traction = np.stack(
+            [xx * normal[:, 0] + xy * normal[:, 1], xy * normal[:, 0] + yy * normal[:, 1]], axis=1
+        )
         force += trapezoid(traction, s, axis=0)
         if n == 0:
             first = place[-1]

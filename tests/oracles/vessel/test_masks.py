@@ -36,7 +36,12 @@ def two_lumens() -> np.ndarray:
 WITH_NAN = ring()
 WITH_NAN[3, 4] = np.nan
 MASKS = {
-    "wrong shape": [np.zeros((3, 64, 64), np.float32), np.zeros((16, 64)), np.zeros((64, 1025)), np.zeros(64)],
+    "wrong shape": [
+        np.zeros((3, 64, 64), np.float32),
+        np.zeros((16, 64)),
+        np.zeros((64, 1025)),
+        np.zeros(64),
+    ],
     "wrong dtype": [np.zeros((64, 64), np.int64), np.zeros((64, 64), complex), np.full((64, 64), "a")],
     "not finite": [WITH_NAN, np.full((64, 64), np.inf)],
     "out of range": [ring() * 1.5, ring() - 0.1],

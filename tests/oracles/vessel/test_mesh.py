@@ -47,8 +47,10 @@ def test_force_is_the_slope_of_the_energy(deformed: tuple[Mesh, State]) -> None:
     force = scatter(mesh, system.force + push)
     force[:, 0] += 16.0 * load(mesh, state.u)[0]
     step = 1e-6
-    slope = (energy(mesh, state.u + step * direction, state.p, 16.0)
-             - energy(mesh, state.u - step * direction, state.p, 16.0)) / (2 * step)
+    slope = (
+        energy(mesh, state.u + step * direction, state.p, 16.0)
+        - energy(mesh, state.u - step * direction, state.p, 16.0)
+    ) / (2 * step)
     assert -np.sum(force * direction) == pytest.approx(slope, rel=1e-7)
 
 
@@ -115,7 +117,7 @@ def test_grids_of_odd_walls_do_not_fold_and_end_on_the_borders() -> None:
                 break
         wall = wall_from_mask(coverage(outer, lumen, (64, 64)), 1.0, 24)
         mesh = Mesh(grid_for(wall, Settings()).nodes(256, 16))  # raises if folded
-        area = (_polygon_area(wall.outer) - _polygon_area(wall.lumen))
+        area = _polygon_area(wall.outer) - _polygon_area(wall.lumen)
         assert mesh.area.sum() == pytest.approx(area, rel=2e-3)
 
 

@@ -28,7 +28,9 @@ def lobed() -> np.ndarray:
             return mask
 
 
-@pytest.mark.parametrize(("mask", "least"), [(eccentric(), 0.04), (lobed(), 0.12)], ids=["eccentric", "lobed"])
+@pytest.mark.parametrize(
+    ("mask", "least"), [(eccentric(), 0.04), (lobed(), 0.12)], ids=["eccentric", "lobed"]
+)
 def test_taylor_hood_converges_to_the_same_displacement_and_stress(mask: np.ndarray, least: float) -> None:
     """Its principal stress is behind (the pressure is continuous and linear), but comes closer at second order."""
     from .taylor_hood import solve_taylor_hood
@@ -44,9 +46,13 @@ def test_taylor_hood_converges_to_the_same_displacement_and_stress(mask: np.ndar
         expected = solution.displacement[::every, ::every].reshape(-1, 2)[which]
         place = np.stack(np.unravel_index(which, nodes.shape[:2]), axis=1) * every / 2.0
         ours = field(place)
-        errors.append([np.abs(fitted(points + moved, points + expected) - points - expected).max()
-                       / np.abs(expected).max()]
-                      + [np.linalg.norm(f(stress) - f(ours)) / np.linalg.norm(f(ours)) for f in (von_mises, principal)])
+        errors.append(
+            [
+                np.abs(fitted(points + moved, points + expected) - points - expected).max()
+                / np.abs(expected).max()
+            ]
+            + [np.linalg.norm(f(stress) - f(ours)) / np.linalg.norm(f(ours)) for f in (von_mises, principal)]
+        )
     coarse, fine = np.array(errors)
     assert (fine < (0.005, 0.5 * least, least)).all(), errors
     assert (fine < 0.5 * coarse).all(), errors
