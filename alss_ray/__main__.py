@@ -26,8 +26,6 @@ class RunOptions:
     """CPU threads; as many as torch chooses unless given."""
     cache: Path | None = None
     """Folder of trained generators, shared by all runs; ~/.cache/alss_ray/generators unless given."""
-    labels: Path | None = None
-    """Folder of bought labels, shared by all runs; ~/.cache/alss_ray/labels unless given."""
 
 
 def _with_rounds(options: RunOptions, settings: Settings) -> Settings:
@@ -55,13 +53,12 @@ def run(argv: Sequence[str]) -> int:
     from alss_ray.display import print_next_steps
     from alss_ray.experiment import Run, check, materials
     from alss_ray.generators.store import GeneratorStore, default_folder
-    from alss_ray.oracles import cache
 
     if options.threads is not None:
         if options.threads < 1:
             raise UsageError(f"--threads is {options.threads}; give 1 or more.")
         torch.set_num_threads(options.threads)
-    shared = materials(experiment.task).cached(options.labels or cache.default_folder())
+    shared = materials(experiment.task).cached()
     check(experiment, shared.data)
     folder = options.out or results.default_folder("run")
     asked = {"kind": "run", "name": experiment.identity, "experiment": flatten(experiment)}

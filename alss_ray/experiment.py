@@ -32,7 +32,7 @@ from alss_ray.generators.store import GeneratorSource, Request
 from alss_ray.labelled import LabelledSet
 from alss_ray.labelling import FREE, LABELLED, REFUSED, VALIDATION, Labeller
 from alss_ray.metrics import aulc
-from alss_ray.oracles import DatasetOracle, Oracle
+from alss_ray.oracles import Oracle
 from alss_ray.oracles.cache import CachedOracle
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
@@ -55,14 +55,10 @@ class Materials:
     oracle: Oracle
     """The task's oracle, or what stands before it: a cache, or a service of many workers."""
 
-    @property
-    def buys(self) -> bool:
-        """Whether labels are made on demand, so that they are worth keeping."""
-        return not isinstance(self.data.oracle, DatasetOracle)
-
-    def cached(self, folder: Path) -> Materials:
-        """The same with a label cache before the oracle, where that is worth it."""
-        return dataclasses.replace(self, oracle=CachedOracle(self.oracle, folder)) if self.buys else self
+    def cached(self) -> Materials:
+        """The same with a label cache before the oracle, where labels are bought."""
+        folder = self.data.label_folder
+        return self if folder is None else dataclasses.replace(self, oracle=CachedOracle(self.oracle, folder))
 
 
 @functools.lru_cache(maxsize=1)
@@ -74,7 +70,7 @@ def materials(task: Any) -> Materials:
 
 def check(experiment: Experiment, data: TaskData) -> None:
     """Raise UsageError where the data cannot carry the experiment."""
-    if experiment.strategy.makes_images and isinstance(data.oracle, DatasetOracle):
+    if experiment.strategy.makes_images and data.label_folder is None:
         raise UsageError(
             f"The strategy {component_name(experiment.strategy)} synthesises images, but the task "
             f"{component_name(experiment.task)} has stored labels only; choose another --strategy or --task."

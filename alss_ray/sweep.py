@@ -37,8 +37,6 @@ class SweepOptions:
     """GPUs of each trial; 1 where the cluster has any, unless given."""
     cache: Path | None = None
     """Folder of trained generators on each machine; ~/.cache/alss_ray/generators unless given."""
-    labels: Path | None = None
-    """Folder of bought labels on this machine, or a URI; ~/.cache/alss_ray/labels unless given."""
     oracle_workers: int | None = None
     """Processes that label for all trials, each on a CPU of its own; 0 lets trials label for themselves."""
     oracle_timeout: float = 600.0

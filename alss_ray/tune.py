@@ -32,7 +32,6 @@ from alss_ray.files import locked
 from alss_ray.generators import store
 from alss_ray.generators.desk import DeskSource, open_desk
 from alss_ray.generators.store import GeneratorStore
-from alss_ray.oracles import cache
 from alss_ray.oracles.service import default_workers, open_service
 from alss_ray.rng import stream_seed
 from alss_ray.space import Choice, Float, Int, Point
@@ -87,7 +86,8 @@ def _connect(options: SweepOptions) -> bool:
             ray.init(address=address, **quiet)
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"No Ray cluster answers at {address!r} ({error}); start one (ray start --head), or leave --address out."
+                f"No Ray cluster answers at {address!r} ({error}); "
+                "start one (ray start --head), or leave --address out."
             ) from error
     return started_here
 
@@ -131,17 +131,17 @@ def _served(shared: Materials, options: SweepOptions, services: contextlib.ExitS
 
     That is a service which all trials share, its CPUs set apart before there is a trial, or a cache in each trial.
     """
-    labels = (options.labels or cache.default_folder()).expanduser().absolute()
     cpus = ray.cluster_resources().get("CPU", 0.0)
     workers = options.oracle_workers if options.oracle_workers is not None else default_workers(cpus)
-    if not shared.buys or workers == 0:
-        return shared.cached(labels)
+    folder = shared.data.label_folder
+    if folder is None or workers == 0:
+        return shared.cached()
     if workers + options.cpus_per_trial > cpus:
         raise UsageError(
             f"{workers} oracle workers leave no room for a trial of {options.cpus_per_trial} CPUs on {cpus:g}; "
             "lower --oracle-workers."
         )
-    service = services.enter_context(open_service(shared.oracle, workers, options.oracle_timeout, labels))
+    service = services.enter_context(open_service(shared.oracle, workers, options.oracle_timeout, folder))
     return dataclasses.replace(shared, oracle=service.oracle)
 
 

@@ -1,7 +1,9 @@
-"""Run the paper's protocol (Table 1): random selection, SNN and SNN's two controls, on paired seeds.
+"""Run the paper's protocol (Table 1): random selection, the paper's sampling and its controls, on paired seeds.
 
-A seed gives all arms the same validation set, first round, initialisation and batches. The controls step as far
-in a random direction, or not at all, so that a gain of SNN over them is the gradient's.
+A seed gives all arms the same validation set, initialisation and batches, and, but for the arms that synthesise
+their first round, the same first round. The controls step as far in a random direction, or not at all, so that a
+gain over them is the gradient's. On a task whose oracle labels synthesised images (ivus) SI and fresh draws are
+rows, too, and a network trained on the whole pool is the reference.
 """
 
 import dataclasses
@@ -14,8 +16,9 @@ import numpy as np
 from alss_ray import cli, records
 from alss_ray.config import Experiment, UsageError
 from alss_ray.display import print_next_steps, print_table
+from alss_ray.experiment import materials
 from alss_ray.published import TABLE1
-from alss_ray.strategies import Random, Snn
+from alss_ray.strategies import Random, Si, Snn
 from alss_ray.sweep import Sweep, SweepOptions, run
 
 
@@ -29,14 +32,38 @@ class Table1Options(SweepOptions):
 
 def arms(base: Experiment) -> dict[str, Experiment]:
     """The rows of the table, by name."""
-    snn = base.strategy
-    control = {name: dataclasses.replace(snn, direction=name) for name in ("random", "none")}
-    return {
-        "random": dataclasses.replace(base, strategy=Random(), generator=None),
-        "SNN": base,
-        "SNN, random direction": dataclasses.replace(base, strategy=control["random"]),
-        "SNN, α = 0": dataclasses.replace(base, strategy=control["none"]),
+    snn, alpha = base.strategy, base.strategy.alpha
+    random = dataclasses.replace(base, strategy=Random(), generator=None)
+    if materials(base.task).data.label_folder is None:
+        strategies = {
+            "SNN": snn,
+            "SNN, random direction": dataclasses.replace(snn, direction="random"),
+            "SNN, α = 0": dataclasses.replace(snn, direction="none"),
+        }
+    else:
+        strategies = {
+            "fresh z": Si(direction="none", stepped_from="fresh"),
+            "SI": Si(alpha),
+            "SI, random direction": Si(alpha, "random"),
+            "SNN": snn,
+        }
+    return {"random": random} | {
+        name: dataclasses.replace(base, strategy=strategy) for name, strategy in strategies.items()
     }
+
+
+def whole_pool(base: Experiment) -> Experiment:
+    """The reference: every label of the pool in one round, with the training steps of all rounds."""
+    free = len(materials(base.task).data.images) - base.validation_size
+    return dataclasses.replace(
+        base,
+        strategy=Random(),
+        generator=None,
+        round_size=free,
+        label_budget=free,
+        validation_share=base.validation_size / free,
+        iterations=base.rounds * base.iterations,
+    )
 
 
 def replicates(arm: Experiment, seeds: int) -> list[Experiment]:
@@ -47,29 +74,32 @@ def replicates(arm: Experiment, seeds: int) -> list[Experiment]:
 def show(folder: Path, base: Experiment, seeds: int) -> None:
     """Print the test metric's mean and standard deviation over the seeds, beside the paper's rows."""
     rows = records.read("rounds", [folder]).table.to_pylist()
-    scale = 100 if base.task.higher_is_better else 1
-    columns: dict[str, list[str]] = {}
-    for name, arm in arms(base).items():
+    unit, scale = ("%", 100) if base.task.higher_is_better else ("x 1000", 1000)
+
+    def cell(arm: Experiment, t: int) -> str:
         wanted = {experiment.identity for experiment in replicates(arm, seeds)}
-        columns[name] = []
-        for t in range(1, base.rounds + 1):
-            values = [
-                scale * row["test_metric"] for row in rows if row["experiment"] in wanted and row["t"] == t
-            ]
-            spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-            columns[name].append(f"{np.mean(values):.2f}{spread}" if values else "-")
+        values = [scale * row["test_metric"] for row in rows if row["experiment"] in wanted and row["t"] == t]
+        spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+        return f"{np.mean(values):.2f}{spread}" if values else "-"
+
+    rounds = range(1, base.rounds + 1)
+    columns = {name: [cell(arm, t) for t in rounds] for name, arm in arms(base).items()}
     for name, published in TABLE1.get(base.task.name, {}).items():
         columns[f"paper: {name}"] = [*map(str, published), *["-"] * base.rounds][: base.rounds]
-    labels = [min(t * base.round_size, base.label_budget) for t in range(1, base.rounds + 1)]
-    body = [
-        [str(t + 1), str(labels[t]), *(values[t] for values in columns.values())] for t in range(base.rounds)
-    ]
-    unit = "%" if scale == 100 else ""
+    labels = [min(t * base.round_size, base.label_budget) for t in rounds]
+    body = [[str(t), str(labels[t - 1]), *(values[t - 1] for values in columns.values())] for t in rounds]
+    caption = (
+        f"n = {base.generator.latent_dim}, α = {base.strategy.alpha}, {base.iterations} iterations a round."
+    )
+    if materials(base.task).data.label_folder is not None:
+        known = whole_pool(base)
+        caption += f" All {known.label_budget} labels: {cell(known, 1)}."
+        caption += f" Without learning: {scale * rows[0]['test_guess']:.2f}."
     print_table(
         f"Test {base.task.metric} {unit} on {base.task.name}, mean ± standard deviation over {seeds} paired seeds",
         ["t", "labels", *columns],
         body,
-        f"n = {base.generator.latent_dim}, α = {base.strategy.alpha}, {base.iterations} iterations a round.",
+        caption,
     )
 
 
@@ -84,6 +114,8 @@ def work() -> int:
     if options.seeds < 1:
         raise UsageError(f"--seeds is {options.seeds}; give 1 or more.")
     rows = [replicates(arm, options.seeds) for arm in arms(base).values()]
+    if materials(base.task).data.label_folder is not None:
+        rows.append(replicates(whole_pool(base), options.seeds))
     paired = [experiment for same_seed in zip(*rows, strict=True) for experiment in same_seed]
     folder, failures = run(Sweep("table1", options, base, experiments=paired))
     show(folder, base, options.seeds)

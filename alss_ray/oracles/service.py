@@ -44,13 +44,13 @@ LASTING = {"max_restarts": -1, "max_task_retries": 0}  # retries are ours: Ray k
 
 
 def default_workers(cpus: float) -> int:
-    """Oracle workers for a cluster of `cpus` CPUs: a third of them, at least one; 0 on a single CPU.
+    """Oracle workers for a cluster of `cpus` CPUs: a third of them; 0 below four CPUs.
 
     The best share of the oracle is L / (L + T), with L the time to label a round and T the time to train on it;
     a third stands for a solver of a tenth of a second. A slower tool wants more, up to all CPUs but one. With 0,
     let the trials label for themselves (`CachedOracle`): two processes on one CPU gain nothing.
     """
-    return 0 if cpus < 2 else max(1, round(cpus / 3))
+    return 0 if cpus < 4 else round(cpus / 3)
 
 
 @dataclass(frozen=True)

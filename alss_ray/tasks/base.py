@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -25,6 +26,8 @@ class TaskData:
     test_targets: Tensor
     """`M x ...`: class indices (int64) or maps (float32)."""
     oracle: Oracle
+    label_folder: Path | None = None
+    """Where bought labels are kept; None where the oracle only reads labels that are stored already."""
 
     @property
     def image_shape(self) -> tuple[int, ...]:

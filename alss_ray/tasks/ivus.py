@@ -80,10 +80,10 @@ class Ivus:
         images, group, spacing = self._phantoms() if self.masks is None else self._own()
         oracle = StressOracle(spacing, self.pressure)
         test = torch.from_numpy(group >= np.quantile(group, POOL_SHARE, method="higher"))
-        cached = CachedOracle(oracle, self.labels or default_folder())
-        answer = cached.label(ImageBatch(images[test], test.nonzero()[:, 0]))
+        folder = (self.labels or default_folder()).expanduser().absolute()
+        answer = CachedOracle(oracle, folder).label(ImageBatch(images[test], test.nonzero()[:, 0]))
         good = torch.tensor([k not in answer.refusals for k in range(int(test.sum()))])
-        return TaskData(images[~test], images[test][good], self.encode(answer.values[good]), oracle)
+        return TaskData(images[~test], images[test][good], self.encode(answer.values[good]), oracle, folder)
 
     def _phantoms(self) -> tuple[Tensor, np.ndarray, float]:
         made = make_phantoms(side=SIDE, seed=self.phantom_seed, independent=self.independent_slices)

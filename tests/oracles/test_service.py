@@ -366,5 +366,5 @@ def test_a_cache_that_is_away_is_an_error_and_what_was_bought_is_written_later(
 
 
 def test_default_workers_leave_room_for_trials():
-    assert [service_module.default_workers(cpus) for cpus in (1, 2, 3, 4, 8, 16)] == [0, 1, 1, 1, 3, 5]
-    assert all(0 < service_module.default_workers(cpus) <= cpus / 2 for cpus in range(2, 200))
+    assert [service_module.default_workers(cpus) for cpus in (1, 2, 3, 4, 8, 16)] == [0, 0, 0, 1, 3, 5]
+    assert all(0 < service_module.default_workers(cpus) <= cpus / 2 for cpus in range(4, 200))
