@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
-import sys
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alss_ray.config import ROLES, Experiment, Scalar, Settings, UsageError
+from alss_ray.config import ROLES, Experiment, Scalar, Settings, UsageError, imported
 from alss_ray.generators import GENERATORS
 from alss_ray.strategies import STRATEGIES
 from alss_ray.tasks import TASKS
@@ -42,15 +40,7 @@ def find(role: str, name: str) -> type:
             f"There is no {role} {name!r}; {hint}The {role} can be {', '.join(sorted(known))}, "
             "or your own class as package.module:Name."
         )
-    module, _, attribute = name.partition(":")
-    try:
-        if "" not in sys.path:
-            sys.path.insert(0, "")  # a user's module lies in the folder they work in
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UsageError(
-            f"The {role} {name!r} cannot be imported ({error}); give it as package.module:Name."
-        ) from error
+    found = imported(role, name)
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise UsageError(f"The {role} {name!r} is not a dataclass; its fields are to be its options.")
     if missing := [part for part in PARTS[role] if not hasattr(found, part)]:

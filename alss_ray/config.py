@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -40,6 +42,23 @@ def component_name(component: Any) -> str:
     if kind.__module__.startswith("alss_ray.") and "name" in vars(kind):
         return vars(kind)["name"]
     return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def imported(role: str, name: str) -> Any:
+    """What `package.module:Name` names, looked for also in the folder where the person works.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"The {role} {name!r} cannot be imported ({error}); give it as package.module:Name."
+        ) from error
 
 
 def positive(component: str, **values: float) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alss_ray.config import UsageError, at_least, local, positive
+from alss_ray.config import UsageError, at_least, imported, local, positive
 from alss_ray.networks.stress_net import StressNet
-from alss_ray.oracles.base import ImageBatch
+from alss_ray.oracles.base import ImageBatch, Oracle
 from alss_ray.oracles.cache import CachedOracle, default_folder
 from alss_ray.oracles.stress import StressOracle
 from alss_ray.tasks.base import TaskData
@@ -42,6 +42,8 @@ class Ivus:
     """Phantoms of independent vessels instead of pullbacks."""
     pressure: float = 16.0
     """Blood pressure at systole, kPa."""
+    oracle: str = "stress"
+    """Who labels: alss_ray's finite-element solver, or your own oracle as package.module:Name."""
     phantom_seed: int = 0
     """Seed of the phantoms, the same for all experiments that are compared."""
     labels: Path | None = local(default=None)
@@ -78,7 +80,8 @@ class Ivus:
     def load(self) -> TaskData:
         """The masks, split by vessel, and the test set with its maps; those are bought once and kept."""
         images, group, spacing = self._phantoms() if self.masks is None else self._own()
-        oracle = StressOracle(spacing, self.pressure)
+        stress = self.oracle == "stress"
+        oracle: Oracle = StressOracle(spacing, self.pressure) if stress else imported("oracle", self.oracle)()
         test = torch.from_numpy(group >= np.quantile(group, POOL_SHARE, method="higher"))
         folder = (self.labels or default_folder()).expanduser().absolute()
         answer = CachedOracle(oracle, folder).label(ImageBatch(images[test], test.nonzero()[:, 0]))
