@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alss_ray import cli, results
 from alss_ray.config import Settings, UsageError, flatten
+from alss_ray.label import label
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"run": run}
+COMMANDS = {"run": run, "label": label}
 
 
 def main() -> int:

@@ -14,7 +14,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -40,7 +41,9 @@ NAMES = {
 class LabelOptions:
     """Masks in, stress maps out."""
 
-    masks: tyro.conf.Positional[tuple[Path, ...]]
+    masks: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="MASKS...", help_behavior_hint="")
+    ]
     """Mask files (PNG, TIFF, NPY, NPZ) or folders of them: binary, grey, or label maps with --wall-label."""
     spacing: float
     """Side of a pixel, mm."""
@@ -114,45 +117,58 @@ def label(argv: Sequence[str]) -> int:
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    try:
-        with Progress(*columns, console=console) as progress:
-            bar = progress.add_task("masks", total=len(tasks))
-            for task, outcome in each(solved, tasks, workers):
-                if outcome is None:
-                    outcome = Outcome(refused="The process that solved it died; memory may have run out.")
-                if outcome.refused is None:
-                    done += 1
-                    if outcome.repairs:
-                        repairs = f"{task.path}: repaired: {'; '.join(outcome.repairs)}"
-                        console.print(repairs, soft_wrap=True)
-                else:
-                    refused[task.path] = outcome.refused
-                    if task.map.exists():
-                        refused[task.path] += f" {task.map} is from an earlier run."
-                progress.advance(bar)
-    except KeyboardInterrupt:
-        _tell(refused, done + len(refused))
+    with _CtrlC() as stop, Progress(*columns, console=console) as progress:
+        bar = progress.add_task("masks", total=len(tasks))
+        for task, outcome in each(solved, tasks, workers, stop):
+            if outcome is None:
+                outcome = Outcome(refused="The process that solved it died; memory may have run out.")
+            if outcome.refused is None:
+                done += 1
+                if outcome.repairs:
+                    console.print(f"{task.path}: repaired: {'; '.join(outcome.repairs)}.", soft_wrap=True)
+            else:
+                refused[task.path] = outcome.refused
+                if task.map.exists():
+                    refused[task.path] += f" {task.map} is from an earlier run."
+            progress.advance(bar)
+    masks = "1 mask is" if len(tasks) == 1 else f"{len(tasks)} masks are"
+    if not stop():
+        print(f"{done} of {masks} labelled; maps (kPa) and pictures are in {options.out}.", flush=True)
+    if refused:
+        print(f"{len(refused)} of {masks} refused:", file=sys.stderr)
+        for path in sorted(refused):
+            print(f"  {path}: {refused[path]}", file=sys.stderr)
+    if stop():
         print(
-            f"Interrupted: {done} of {_masks(len(tasks))} done, and their files stay in {options.out}. "
+            f"Interrupted: {done} of {masks} labelled, and their files stay in {options.out}. "
             "The same command does all of them again.",
             file=sys.stderr,
         )
-        raise
-    print(f"{done} of {_masks(len(tasks))} labelled; the maps (kPa) and their pictures are in {options.out}.")
-    sys.stdout.flush()
-    _tell(refused, len(tasks))
+        raise KeyboardInterrupt
     return 1 if refused else 0
 
 
-def _masks(count: int) -> str:
-    return "1 mask is" if count == 1 else f"{count} masks are"
+class _CtrlC:
+    """Within it the first Ctrl-C only makes it true, so that what is under way is finished; the second interrupts."""
 
+    def __init__(self) -> None:
+        self._pressed = False
+        self._before: Any = None
 
-def _tell(refused: dict[Path, str], count: int) -> None:
-    if refused:
-        print(f"Refused, {len(refused)} of {count}:", file=sys.stderr)
-        for path in sorted(refused):
-            print(f"  {path}: {refused[path]}", file=sys.stderr)
+    def __call__(self) -> bool:
+        return self._pressed
+
+    def __enter__(self) -> _CtrlC:
+        self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self._pressed:
+            raise KeyboardInterrupt
+        self._pressed = True
 
 
 def planned(options: LabelOptions) -> list[Task]:
@@ -181,7 +197,9 @@ def planned(options: LabelOptions) -> list[Task]:
             )
             # Results of an earlier run that lie inside a folder of masks are no masks.
             found = [
-                path for path in inside if named.resolve() not in out.parents or out not in path.resolve().parents
+                path
+                for path in inside
+                if named.resolve() not in out.parents or out not in path.resolve().parents
             ]
             if not found:
                 raise UsageError(f"{named} holds no masks; looked for files ending in {kinds}.")
@@ -212,34 +230,35 @@ def planned(options: LabelOptions) -> list[Task]:
 
 
 def each(
-    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    workers: int,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Job, Result | None]]:
     """Do the jobs in processes and yield each with its result as it comes; None if its process died.
 
     A pool breaks as a whole: the jobs that were under way are then done one at a time, so that only the one that
-    kills its process is lost. A single job is done in this process.
+    kills its process is lost. A single job is done in this process. Once `stop()` is true, none is begun any more.
     """
     if len(jobs) == 1:
         yield jobs[0], work(jobs[0])
         return
     waiting, suspects = deque(jobs), deque[Job]()
-    while waiting or suspects:
-        at_once = 1 if suspects else min(workers, len(waiting))
-        source = suspects if suspects else waiting
-        alone = source is suspects
-        pool = ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn"))
-        try:
-            running: dict[Future[Result], Job] = {}
-            broken = False
-            while (source and not broken) or running:
-                while source and len(running) < at_once and not broken:
-                    job = source.popleft()
+    while (waiting or suspects) and not stop():
+        alone = bool(suspects)
+        source, at_once = (suspects, 1) if alone else (waiting, min(workers, len(waiting)))
+        running: dict[Future[Result], Job] = {}
+        broken = False
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(at_once, context, initializer=_end_with_parent) as pool:
+            while running or (source and not broken and not stop()):
+                while source and len(running) < at_once and not broken and not stop():
                     try:
                         with _for_workers():
-                            running[pool.submit(work, job)] = job
+                            running[pool.submit(work, source[0])] = source[0]
+                        source.popleft()
                     except BrokenProcessPool:
                         broken = True
-                        source.appendleft(job)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     job = running.pop(future)
                     try:
@@ -252,8 +271,6 @@ def each(
                             suspects.append(job)
                     else:
                         yield job, result
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -261,18 +278,28 @@ def _for_workers() -> Iterator[None]:
     """What processes that start meanwhile inherit: one thread each, and Ctrl-C is left to their parent."""
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        if main:
-            signal.signal(signal.SIGINT, handler)
+        signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _end_with_parent() -> None:
+    """A pool's processes would outlive a parent that is killed, and wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def solved(task: Task) -> Outcome:
@@ -315,7 +342,7 @@ def draw(solution: Solution, task: Task, path: Path) -> None:
     low = -high if signed else 0.0
     above, below = bool(values.max() > high), bool(values.min() < low)
     extend = {(True, True): "both", (True, False): "max", (False, True): "min"}.get((above, below), "neither")
-    figure = Figure((13.0 if signed else 6.4, 5.2), dpi=PICTURE_DPI, layout="constrained")
+    figure = Figure((13.0 if signed else 6.4, 4.8 if signed else 5.2), dpi=PICTURE_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
     height, width = (side * task.options.spacing for side in inside.shape)
