@@ -36,9 +36,10 @@ from alss_ray.oracles import Oracle
 from alss_ray.oracles.cache import CachedOracle
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
-from alss_ray.tasks.base import TaskData
+from alss_ray.tasks.base import TaskData, to_unit
 from alss_ray.training import Scores, batch_order, evaluate, fit
 
+SAMPLES = 6  # test samples whose maps are kept at the end
 PHASES = ("propose", "label", "append", "fit", "evaluate", "record")
 
 Status = Callable[[str], None]
@@ -267,6 +268,30 @@ class Run:
         }
         self.checkpoint_seconds = 0.0
         self.writer.write("rounds", [self.state.row])
+        if self.state.t == self.experiment.rounds and self.task.map_unit is not None:
+            self.writer.write("samples", self._samples(*self.task.map_unit))
+
+    def _samples(self, scale: float, unit: str) -> list[Row]:
+        """Maps of a few test samples, evenly spread over the test set."""
+        chosen = torch.linspace(0, len(self.test[0]) - 1, SAMPLES).long().unique()
+        images, targets = (part[chosen.to(self.device)] for part in self.test)
+        self.network.eval()
+        with torch.inference_mode():
+            outputs = self.network(to_unit(images))
+        about = {"t": self.state.t, "n_labels": len(self.state.labelled), "unit": unit}
+        height, width = targets.shape[-2:]
+        return [
+            {
+                **about,
+                "sample": int(sample),
+                "height": height,
+                "width": width,
+                "image": images[k, 0].cpu().numpy().tobytes(),
+                "target": (scale * targets[k, 0]).cpu().numpy().astype("<f4").tobytes(),
+                "output": (scale * outputs[k, 0]).cpu().numpy().astype("<f4").tobytes(),
+            }
+            for k, sample in enumerate(chosen.tolist())
+        ]
 
     # --- what the phases share ---------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The records of experiments: two Arrow IPC stream files for each attempt, one row a round and one an evaluation.
+"""The records of experiments: Arrow IPC stream files for each attempt, one row a round, or an evaluation, or a sample.
 
 An attempt is one process's go at an experiment; a resumed experiment adds attempts. A row is written out when
 its round is done, so a file that was cut off still gives its whole rows. Readers see each (experiment, round)
@@ -93,10 +93,23 @@ CURVE_ONLY: tuple[Column, ...] = (
     ("val_loss", pa.float64(), "mean loss on the validation set"),
     ("train_loss", pa.float64(), "mean training loss since the last evaluation"),
 )
+SAMPLE_ONLY: tuple[Column, ...] = (
+    ("sample", pa.int32(), "position in the test set"),
+    ("height", pa.int32(), "pixels"),
+    ("width", pa.int32(), "pixels"),
+    ("unit", pa.string(), "unit of target and output"),
+    ("image", pa.binary(), "uint8, height x width: what the network was given"),
+    ("target", pa.binary(), "little-endian float32, height x width: the oracle's map"),
+    ("output", pa.binary(), "little-endian float32, height x width: the network's map"),
+)
 COLUMNS = IDENTITY + ROUND_ONLY
 CURVE_COLUMNS = IDENTITY + CURVE_ONLY
-KINDS = {"rounds": COLUMNS, "curves": CURVE_COLUMNS}
-KEYS = {"rounds": ("experiment", "t"), "curves": ("experiment", "t", "iteration")}
+KINDS = {"rounds": COLUMNS, "curves": CURVE_COLUMNS, "samples": IDENTITY + SAMPLE_ONLY}
+KEYS = {
+    "rounds": ("experiment", "t"),
+    "curves": ("experiment", "t", "iteration"),
+    "samples": ("experiment", "t", "sample"),
+}
 
 _TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
@@ -105,7 +118,7 @@ def schema(kind: str, experiment: Experiment) -> pa.Schema:
     """The schema of one experiment's stream: its configuration's columns stand behind the identity."""
     configuration = [(name, _TYPES[type_]) for name, type_ in column_types(experiment).items()]
     extras = [(f"test_{name}", pa.float64()) for name in experiment.task.extras] if kind == "rounds" else []
-    taken = {name for name, _, _ in COLUMNS + CURVE_COLUMNS}
+    taken = {name for columns_of in KINDS.values() for name, _, _ in columns_of}
     if clash := [name for name, _ in configuration if name in taken]:
         raise UsageError(
             f"A component's field {clash[0]!r} has the name of a column of the records; rename it."
@@ -116,7 +129,7 @@ def schema(kind: str, experiment: Experiment) -> pa.Schema:
 
 
 class RecordWriter:
-    """Appends one attempt's rows to its two streams; every row is in the file when `write` returns.
+    """Appends one attempt's rows to its streams, one a kind; every row is in the file when `write` returns.
 
     Use as a context manager: leaving it ends the streams properly.
     """
@@ -128,10 +141,10 @@ class RecordWriter:
             **flatten(experiment),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        self.attempt, stem = self._claim(folder, experiment.identity)
+        self.attempt, self._stem = self._claim(folder, experiment.identity)
         self._schemas = {kind: schema(kind, experiment) for kind in KINDS}
-        self._sinks = {kind: pa.OSFile(f"{stem}.{kind}{SUFFIX}", "wb") for kind in KINDS}
-        self._writers = {kind: pa.ipc.new_stream(self._sinks[kind], self._schemas[kind]) for kind in KINDS}
+        self._sinks: dict[str, pa.OSFile] = {}
+        self._writers: dict[str, pa.ipc.RecordBatchStreamWriter] = {}
 
     @staticmethod
     def _claim(folder: Path, identity: str) -> tuple[int, Path]:
@@ -157,14 +170,17 @@ class RecordWriter:
         full = [{**self._constant, "attempt": self.attempt, **row} for row in rows]
         if unknown := set().union(*full) - set(self._schemas[kind].names):
             raise KeyError(f"the {kind} records have no column {sorted(unknown)}")
+        if kind not in self._writers:
+            self._sinks[kind] = pa.OSFile(f"{self._stem}.{kind}{SUFFIX}", "wb")
+            self._writers[kind] = pa.ipc.new_stream(self._sinks[kind], self._schemas[kind])
         self._writers[kind].write_batch(pa.RecordBatch.from_pylist(full, schema=self._schemas[kind]))
 
     def __enter__(self) -> RecordWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for kind in KINDS:
-            self._writers[kind].close()
+        for kind, writer in self._writers.items():
+            writer.close()
             self._sinks[kind].close()
 
 
@@ -179,7 +195,7 @@ class Records:
 
 
 def read(kind: str, folders: Iterable[Path]) -> Records:
-    """Every record of a kind ('rounds' or 'curves') below results folders, each key once.
+    """Every record of a kind ('rounds', 'curves' or 'samples') below results folders, each key once.
 
     A column `sweep` is added: the name of the results folder. Files that are damaged are named in `problems`
     and the rest is read.

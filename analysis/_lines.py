@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from _shared import FIXED, nearest
+from _shared import configuration_columns, nearest
 
 from alss_ray.config import UsageError
 
@@ -108,7 +108,7 @@ def _label(values: Mapping[str, Any]) -> str:
 
 def default_grouping(table: pa.Table) -> list[str]:
     """Columns that make the lines: the strategy, and what tells configurations apart where they are few."""
-    fields = [name for name in table.column_names if name not in FIXED | {"seed", "strategy"}]
+    fields = [name for name in configuration_columns(table) if name not in ("seed", "strategy")]
     rows = table.select(["configuration", "strategy", *fields]).to_pylist()
     settings = list({row["configuration"]: row for row in rows}.values())
     varied = [name for name in fields if len({row[name] for row in settings} - {None}) > 1]

@@ -17,7 +17,12 @@ from alss_ray import records
 from alss_ray.config import UsageError
 
 FIXED = frozenset({"sweep"}.union(*({name for name, _, _ in kind} for kind in records.KINDS.values())))
-"""Columns that are no field of an experiment's configuration."""
+"""Columns that every experiment has."""
+
+
+def configuration_columns(table: pa.Table) -> list[str]:
+    """The columns that are fields of an experiment's configuration, not a task's further test scores."""
+    return [name for name in table.column_names if name not in FIXED and not name.startswith("test_")]
 
 
 def guarded(work: Callable[[], None]) -> int:

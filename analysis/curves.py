@@ -14,13 +14,15 @@ python analysis/curves.py RESULTS --inside-rounds
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import matplotlib
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tyro
 from _lines import Line, chosen_grouping, lines
 from _shared import guarded, read
@@ -68,7 +70,14 @@ class CurvesOptions:
     evaluated there."""
 
 
-def figure(found: Sequence[Line], metric: str, which: str, tasks: str, inside_rounds: bool = False) -> Figure:
+def figure(
+    found: Sequence[Line],
+    metric: str,
+    which: str,
+    tasks: str,
+    inside_rounds: bool = False,
+    references: Mapping[str, float] | None = None,
+) -> Figure:
     """The lines with a band of one standard deviation on either side.
 
     Args:
@@ -76,8 +85,9 @@ def figure(found: Sequence[Line], metric: str, which: str, tasks: str, inside_ro
         which: "test" or "validation".
         tasks: what stands in the title.
         inside_rounds: leave the first climb out of sight, so that later drops can be seen.
+        references: name -> value of what is drawn as a level line.
     """
-    scale, unit = (100, " (%)") if metric == "accuracy" else (1, "")
+    scale, unit = {"accuracy": (100, " (%)"), "MSE": (1000, " (x 1000)")}.get(metric, (1, ""))
     columns = 2 if len(found) > 1 and max(len(line.legend) for line in found) < 44 else 1
     height = 4.6 + 0.24 * -(-len(found) // columns)
     drawn, axes = plt.subplots(figsize=(10 if inside_rounds else 7.4, height), layout="constrained")
@@ -96,6 +106,10 @@ def figure(found: Sequence[Line], metric: str, which: str, tasks: str, inside_ro
             axes.fill_between(line.labels, low, high, color=colour, alpha=0.11, linewidth=0)
             # Thin edges, without which overlapping bands cannot be told apart.
             axes.plot(line.labels, np.array([low, high]).T, color=colour, linewidth=0.6, alpha=0.55)
+    for k, (label, value) in enumerate((references or {}).items()):
+        axes.axhline(
+            scale * value, color="0.25", linewidth=1.2, linestyle=DASHES[-1 - k % len(DASHES)], label=label
+        )
     if inside_rounds:
         axes.set_ylim(bottom=scale * _floor(found))
     spread = any(np.isfinite(line.deviation).any() for line in found)
@@ -137,6 +151,28 @@ def stem(out: Path | None, first: Path) -> Path:
     return out.with_suffix("") if out.suffix in (".png", ".svg") else out
 
 
+def levels(table: pa.Table, rounds: pa.Table, metric: str) -> tuple[pa.Table, dict[str, float]]:
+    """What is drawn as level lines, and the rest of the table.
+
+    Those are runs that bought all their labels in one round, beside others that did not, and, where lower is
+    better, the value of the best prediction without learning.
+    """
+    at_once = pc.greater_equal(rounds["round_size"], rounds["label_budget"])
+    references: dict[str, float] = {}
+    if pc.any(at_once).as_py() and not pc.all(at_once).as_py():
+        whole = rounds.filter(at_once).group_by(["strategy", "label_budget"]).aggregate([(metric, "mean")])
+        for row in whole.to_pylist():
+            references[f"{row['strategy']}, all {row['label_budget']:,} labels at once"] = row[
+                f"{metric}_mean"
+            ]
+        table = table.filter(pc.less(table["round_size"], table["label_budget"]))
+    if not pc.any(rounds["higher_is_better"]).as_py():
+        guess = "val_guess" if metric == "val_metric" else "test_guess"
+        if (value := pc.mean(rounds[guess]).as_py()) is not None:
+            references["without learning"] = value
+    return table, references
+
+
 def draw(options: CurvesOptions) -> None:
     """Read the records, draw them, write both files and print their paths."""
     kind = "curves" if options.inside_rounds else "rounds"
@@ -147,8 +183,9 @@ def draw(options: CurvesOptions) -> None:
     metrics = sorted(set(tables["rounds"]["metric"].to_pylist()))
     if len(metrics) > 1:
         raise UsageError(f"The records hold several metrics ({', '.join(metrics)}); draw one task at a time.")
-    by = chosen_grouping(table, options.by)
     metric = "val_metric" if options.inside_rounds else options.metric
+    table, known = levels(table, tables["rounds"], metric)
+    by = chosen_grouping(table, options.by)
     found = lines(table, metric, by, options.inside_rounds)
     if not found:
         raise UsageError(f"The records hold no value of {metric}.")
@@ -156,7 +193,7 @@ def draw(options: CurvesOptions) -> None:
         raise UsageError(f"{len(found)} lines cannot be told apart; give --by columns with fewer values.")
     tasks = ", ".join(sorted(set(table["task"].to_pylist())))
     which = "validation" if metric == "val_metric" else "test"
-    drawn = figure(found, metrics[0], which, tasks, options.inside_rounds)
+    drawn = figure(found, metrics[0], which, tasks, options.inside_rounds, known)
     path = stem(options.out, options.results[0])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 import duckdb
 import pyarrow as pa
 import tyro
-from _shared import FIXED, guarded, read
+from _shared import configuration_columns, guarded, read
 from _tables import print_csv, print_json, print_table
 
 from alss_ray import records
@@ -91,11 +91,6 @@ def open_records(folders: Sequence[Path]) -> duckdb.DuckDBPyConnection:
     database.execute("set TimeZone = 'UTC'")
     database.execute("set lock_configuration = true")
     return database
-
-
-def configuration_columns(table: pa.Table) -> list[str]:
-    """The columns that are fields of the experiments' configurations."""
-    return [name for name in table.column_names if name not in FIXED]
 
 
 def answer(database: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:

@@ -52,6 +52,8 @@ class Task(Protocol):
     higher_is_better: ClassVar[bool]
     extras: ClassVar[Mapping[str, str]]
     """Name -> meaning of the further test scores; each is a column `test_<name>` of the records."""
+    map_unit: ClassVar[tuple[float, str] | None]
+    """What 1 of a target map is in its unit, where targets are maps `1 x H x W`: samples are kept then."""
     defaults: ClassVar[Mapping[str, Any]]
     """Values that suit this task for fields of the experiment and its generator."""
 
@@ -91,6 +93,7 @@ class Classification:
     metric: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
     extras: ClassVar[Mapping[str, str]] = {}
+    map_unit: ClassVar[tuple[float, str] | None] = None
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy of logits `b x classes` with classes `b`, for each sample."""

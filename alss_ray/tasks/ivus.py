@@ -55,6 +55,7 @@ class Ivus:
     extras: ClassVar[Mapping[str, str]] = {
         "rmse_kpa": "root mean squared error in the wall, kPa, mean over the masks"
     }
+    map_unit: ClassVar[tuple[float, str] | None] = (STRESS_SCALE, "kPa")
     defaults: ClassVar[Mapping[str, Any]] = {
         "round_size": 20,
         "label_budget": 200,
