@@ -29,7 +29,7 @@ class Components:
     task: str = "digits"
     """What is learnt: digits, ivus or mnist."""
     strategy: str = "snn"
-    """Who is labelled next: random, snn or si."""
+    """Who is labelled next: random, snn or si. A task may suggest its own."""
     generator: str = "vae"
     """The generative model of stage 1: vae. Strategies without a latent space do not use it."""
 
@@ -65,6 +65,9 @@ def parse(
         SystemExit: status 2 for options that do not exist or have the wrong type, 0 after `--help`.
     """
     named = _named_components(argv, components)
+    if not _given(argv, "strategy"):
+        suited_strategy = getattr(find("task", named.task), "defaults", {}).get("strategy", named.strategy)
+        named = dataclasses.replace(named, strategy=suited_strategy)
     kinds = {role: find(role, getattr(named, role)) for role in ROLES}
     if not kinds["strategy"].needs_embedding:  # type: ignore[attr-defined]
         del kinds["generator"]
@@ -85,7 +88,8 @@ def parse(
                 f"The {name}'s option {unset[0]!r} has no default value; give it one in its class."
             )
         defaults = {key: value for key, value in suited.items() if key in own}
-        default = {own_part: options, "components": named}.get(name) or kind(**defaults)
+        base: Any = {own_part: options, "components": named}.get(name) or kind()
+        default = base if kind is Components else dataclasses.replace(base, **defaults)
         fields.append((name, kind, dataclasses.field(default=default)))
     everything = dataclasses.make_dataclass("Everything", fields, frozen=True)
     read: Any = tyro.cli(
@@ -101,6 +105,10 @@ def parse(
     flags = {word.split("=")[0] for word in argv if word.startswith("--")}
     given = frozenset(flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags)
     return Parsed(chosen, experiment, given)
+
+
+def _given(argv: Sequence[str], name: str) -> bool:
+    return any(word == f"--{name}" or word.startswith(f"--{name}=") for word in argv)
 
 
 def _named_components(argv: Sequence[str], default: Components) -> Components:

@@ -52,7 +52,8 @@ class SweepDisplay:
     title: str
     trials: int
     """Trials that this sweep is to have in all."""
-    label_budget: int
+    labels: int
+    """Labels that the trials which are left will buy."""
     higher_is_better: bool
     finished_before: int = 0
     """Trials that an interrupted run of the sweep had finished."""
@@ -118,9 +119,9 @@ class SweepDisplay:
 
     def _share(self) -> float:
         """How much of the work that was left at the start is done, by labels."""
-        left = (self.trials - self.finished_before) * self.label_budget
         labels = sum(trial.labels for trial in self._trials.values())
-        return min(1.0, (labels + self.failures * self.label_budget) / left) if left else 1.0
+        failed = self.failures * self.labels / max(1, self.trials - self.finished_before)
+        return min(1.0, (labels + failed) / self.labels) if self.labels else 1.0
 
     def _best(self) -> str:
         values = [

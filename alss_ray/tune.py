@@ -151,7 +151,7 @@ def _tuned(sweep: Sweep, folder: Path, search: _Search | _Listed, trainable: Any
     display = SweepDisplay(
         f"{sweep.name}: {sweep.base.task.name}, results in {folder}",
         search.total,
-        sweep.base.label_budget,
+        search.labels,
         higher_is_better,
         search.total - search.left,
     )
@@ -211,6 +211,7 @@ class _Listed:
 
     def __init__(self, sweep: Sweep, folder: Path) -> None:
         self.total = self.left = len(sweep.experiments)
+        self.labels = sum(experiment.label_budget for experiment in sweep.experiments)
         listed = [flatten(experiment, identity_only=False) for experiment in sweep.experiments]
         self.param_space = {"experiment": tune.grid_search(listed)}
         self.algorithm = None
@@ -237,6 +238,7 @@ class _Search:
                 storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.WAITING)
         finished = sum(trial.state.is_finished() for trial in before)
         self.total, self.left = sweep.trials, max(0, sweep.trials - finished)
+        self.labels = self.left * sweep.base.label_budget
         # A resumed search must not draw again what it drew at its start.
         seed = stream_seed(sweep.base.seed, "search", len(before)) % 2**32
         self.algorithm = _StudySearch(

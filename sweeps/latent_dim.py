@@ -14,11 +14,11 @@ def space(base: Experiment) -> Space:
     """n, α and J around an experiment; J from half to twice the task's own."""
     sizes = (max(1, base.round_size // 2), base.round_size, 2 * base.round_size)
     return {
-        "latent_dim": Int(2, 16, log=True),
+        "latent_dim": Int(2, 8, log=True),
         "alpha": Float(0.1, 5.0, log=True),
         "round_size": Choice(sizes),
     }
 
 
 if __name__ == "__main__":
-    sys.exit(search(__doc__ or "", space))
+    sys.exit(search(__doc__ or "", space, task="ivus"))

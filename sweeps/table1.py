@@ -19,6 +19,7 @@ from alss_ray.display import print_next_steps, print_table
 from alss_ray.experiment import materials
 from alss_ray.published import TABLE1
 from alss_ray.strategies import Random, Si, Snn
+from alss_ray.strategies.stepping import Stepping
 from alss_ray.sweep import Sweep, SweepOptions, run
 
 
@@ -32,7 +33,8 @@ class Table1Options(SweepOptions):
 
 def arms(base: Experiment) -> dict[str, Experiment]:
     """The rows of the table, by name."""
-    snn, alpha = base.strategy, base.strategy.alpha
+    alpha = base.strategy.alpha
+    snn = base.strategy if isinstance(base.strategy, Snn) else Snn(alpha)
     random = dataclasses.replace(base, strategy=Random(), generator=None)
     if materials(base.task).data.label_folder is None:
         strategies = {
@@ -107,9 +109,9 @@ def work() -> int:
     """Parse, run, print."""
     parsed = cli.parse(Table1Options(), __doc__ or "", sys.argv[1:], "python sweeps/table1.py")
     base, options = parsed.experiment, parsed.options
-    if not isinstance(base.strategy, Snn) or base.strategy.direction != "gradient":
+    if not isinstance(base.strategy, Stepping) or base.strategy.direction != "gradient":
         raise UsageError(
-            "Table 1 compares SNN along the gradient with its controls; leave --strategy snn as it is."
+            "Table 1 makes its own arms; give --alpha and the like, but no other --strategy or --direction."
         )
     if options.seeds < 1:
         raise UsageError(f"--seeds is {options.seeds}; give 1 or more.")

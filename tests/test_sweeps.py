@@ -27,7 +27,8 @@ SMALL = ["--round-size", "10", "--label-budget", "30", "--iterations", "12", "--
 def command(script: str, folder: Path, *words: str) -> list[str]:
     generator = [] if "random" in words else ["--generator-iterations", "200"]
     places = ["--results", str(folder), "--cache", str(folder.parent / "generators")]
-    return [sys.executable, str(ROOT / "sweeps" / script), *places, *SMALL, *generator, *words]
+    task = [] if "--task" in words else ["--task", "digits"]
+    return [sys.executable, str(ROOT / "sweeps" / script), *places, *SMALL, *generator, *task, *words]
 
 
 def environment() -> dict[str, str]:

@@ -55,7 +55,8 @@ class Task(Protocol):
     map_unit: ClassVar[tuple[float, str] | None]
     """What 1 of a target map is in its unit, where targets are maps `1 x H x W`: samples are kept then."""
     defaults: ClassVar[Mapping[str, Any]]
-    """Values that suit this task for fields of the experiment and its generator."""
+    """Values that suit this task: for fields of the experiment and its generator, for `strategy` (a name), and
+    for `trials` of a search."""
 
     def load(self) -> TaskData:
         """Read the data; raises UsageError naming the files that are missing and how to get them."""

@@ -66,6 +66,8 @@ class Ivus:
         "evaluate_every": 50,
         "generator_iterations": 1000,
         "generator_batch_size": 64,
+        "strategy": "si",
+        "trials": 8,
     }
 
     def __post_init__(self) -> None:
