@@ -319,11 +319,13 @@ def solved(task: Task) -> Outcome:
         with replacing(task.picture) as part:
             draw(solution, task, part)
     except (UsageError, Refused) as error:
-        return Outcome(refused=str(error).removeprefix(f"{task.path}: "))
+        return Outcome(refused=" ".join(str(error).removeprefix(f"{task.path}: ").split()))
     except OSError as error:
         return Outcome(refused=f"Its results cannot be written ({error.strerror or error}).")
     except Exception as error:  # one file's fault does not take the others down
-        return Outcome(refused=f"It cannot be solved ({type(error).__name__}: {error}).")
+        return Outcome(
+            refused=f"It cannot be solved ({type(error).__name__}: {' '.join(str(error).split())})."
+        )
     return Outcome(solution.repairs)
 
 
