@@ -1,0 +1,398 @@
+"""Sampling by interpolation on embeddings small enough to say by hand which images must be made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny
+from scipy import stats
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from alss_ray.config import UsageError, local
+from alss_ray.experiment import Run, materials
+from alss_ray.generators import Embedding
+from alss_ray.generators.store import GeneratorStore, Request, Stocked
+from alss_ray.labelled import LabelledSet
+from alss_ray.oracles import ImageBatch, Labels
+from alss_ray.strategies import Query, Si, View
+from alss_ray.tasks import Digits, TaskData
+
+WEIGHTS = torch.tensor([3.0, 4.0])
+TOWARDS = np.array([0.6, 0.8])
+CODES = torch.randn(500, 2, generator=torch.Generator().manual_seed(9)) @ torch.tensor(
+    [[2.0, 1.0], [0.0, 0.5]]
+)
+CODES += torch.tensor([3.0, -1.0])
+
+
+class Slope(nn.Module):
+    """F on images of two pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) @ WEIGHTS
+
+
+class Pixels(nn.Module):
+    """G: the point itself as two pixels, a tenth as large and with one half for 0."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        return (points / 10 + 0.5).view(-1, 1, 1, 2)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def drawn(points: Tensor) -> np.ndarray:
+    """The images of points as bytes, by hand."""
+    return np.rint(np.clip(points.numpy().astype(np.float64) / 10 + 0.5, 0, 1) * 255).astype(np.uint8)
+
+
+def view(
+    points: Tensor | None = None,
+    targets: Tensor | None = None,
+    rounds: list[int] | None = None,
+    t: int = 2,
+    codes: Tensor = CODES,
+    loss: Callable[[Tensor, Tensor], Tensor] = lambda outputs, targets: (outputs - targets).square(),
+) -> View:
+    """Round t with `points` labelled before it."""
+    images = torch.zeros(len(codes), 1, 1, 2, dtype=torch.uint8)
+    known = LabelledSet.empty(images)
+    if points is not None:
+        made = torch.from_numpy(drawn(points)).view(-1, 1, 1, 2)
+        nowhere = torch.full((len(points),), -1)
+        known = LabelledSet(
+            made,
+            torch.zeros(len(points)) if targets is None else targets,
+            nowhere,
+            torch.tensor(rounds) if rounds else torch.ones(len(points), dtype=torch.int64),
+            torch.ones(len(points), dtype=torch.bool),
+            points,
+        )
+    free = torch.ones(len(codes), dtype=torch.bool)
+    return View(
+        t, Slope().eval(), images, free, ~free, known, loss, Embedding(nn.Identity(), Pixels(), codes)
+    )
+
+
+def ask(strategy: Si, given: View, count: int, seed: int = 0) -> Query:
+    return strategy.propose(given, count, seeded(seed))
+
+
+def places(query: Query) -> np.ndarray:
+    assert query.points is not None
+    return query.points.numpy().astype(np.float64)
+
+
+# --- the first round -------------------------------------------------------------------------------------
+
+
+def test_the_first_round_is_drawn_from_the_unit_normal() -> None:
+    points = places(ask(Si(), view(t=1), 20_000))
+    assert points.shape == (20_000, 2)
+    assert np.abs(points.mean(0)).max() < 4 / 20_000**0.5
+    assert np.abs(np.cov(points.T) - np.eye(2)).max() < 0.05
+    for axis in (points[:, 0], points[:, 1], points @ TOWARDS):
+        assert stats.kstest(axis, "norm").pvalue > 1e-3
+
+
+def test_or_from_the_normal_that_fits_the_codes() -> None:
+    points = places(ask(Si(spread="data"), view(t=1), 40_000))
+    wanted = np.cov(CODES.numpy().T)
+    assert abs(wanted[0, 1]) > 0.5, "the codes must be correlated, or this test says little"
+    assert np.abs(points.mean(0) - CODES.numpy().mean(0)).max() < 0.06
+    assert np.abs(np.cov(points.T) - wanted).max() < 0.05 * wanted.max()
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_latent_spaces_of_one_dimension_and_dimensions_that_collapsed(n: int) -> None:
+    codes = torch.zeros(400, n)
+    codes[:, 0] = torch.linspace(-1, 3, 400)
+
+    class Wide(nn.Module):
+        def forward(self, points: Tensor) -> Tensor:
+            return points[:, :1].sigmoid().repeat(1, 2).view(-1, 1, 1, 2)
+
+    given = dataclasses.replace(view(t=1, codes=codes), embedding=Embedding(nn.Identity(), Wide(), codes))
+    points = places(ask(Si(spread="data"), given, 5000))
+    assert points.shape == (5000, n)
+    assert points[:, 0].mean() == pytest.approx(1.0, abs=0.08)
+    assert points[:, 0].std() == pytest.approx(codes[:, 0].std().item(), rel=0.05)
+    assert np.abs(points[:, 1:]).max(initial=0) < 0.02
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"spread": "data"}, {"stepped_from": "fresh"}, {"direction": "random"}, {"fed": "mask"}]
+)
+@pytest.mark.parametrize("t", [1, 2])
+def test_all_chance_comes_from_the_stream(options: dict[str, Any], t: int) -> None:
+    given = view(CODES[:20], t=t) if t > 1 else view(t=1)
+    torch.manual_seed(1)
+    first = ask(Si(**options), given, 8)
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=seeded(1)))
+    again, other = ask(Si(**options), given, 8), ask(Si(**options), given, 8, seed=1)
+    assert np.array_equal(places(first), places(again))
+    assert not np.array_equal(places(first), places(other))
+
+
+def test_who_fills_the_first_round() -> None:
+    assert Si().fills_first_round
+    assert not Si(first="real").fills_first_round
+    assert Si.makes_images
+    assert Si.needs_embedding
+
+
+# --- images ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("t", [1, 2])
+@pytest.mark.parametrize("stepped_from", ["labelled", "fresh"])
+def test_images_are_those_of_the_points_and_belong_to_no_sample(t: int, stepped_from: Any) -> None:
+    query = ask(Si(stepped_from=stepped_from), view(CODES[:30], t=t), 12)
+    assert query.indices.tolist() == [-1] * 12
+    assert query.points is not None
+    assert query.images is not None
+    assert query.images.dtype == torch.uint8
+    assert query.images.shape == (12, 1, 1, 2)
+    assert np.array_equal(query.images.view(12, 2).numpy(), drawn(query.points))
+    assert query.shown is None
+
+
+def test_masks_are_cut_at_one_half_and_the_oracle_sees_the_grey_image() -> None:
+    grey, cut = (ask(Si(fed=fed), view(CODES[:30]), 20) for fed in ("grey", "mask"))
+    assert torch.equal(grey.points, cut.points)
+    assert torch.equal(cut.shown, grey.images)
+    assert cut.points is not None
+    assert cut.images is not None
+    wanted = np.where(cut.points.numpy() >= 0, 255, 0)
+    assert set(np.unique(wanted)) == {0, 255}
+    assert np.array_equal(cut.images.view(20, 2).numpy(), wanted)
+    assert cut.images.dtype == torch.uint8
+
+
+# --- the step --------------------------------------------------------------------------------------------
+
+
+def starts(given: View, count: int, **options: Any) -> np.ndarray:
+    """Where the same stream steps from: the control without a step."""
+    return places(ask(Si(**{"direction": "none", **options}), given, count))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+@pytest.mark.parametrize("stepped_from", ["labelled", "fresh"])
+def test_the_step_has_length_alpha_along_the_gradient(alpha: float, stepped_from: Any) -> None:
+    """Squared error of w x / 10 + const: the gradient is 2 (F - y) w / 10, so it lies along w on either side."""
+    targets = torch.tensor([-100.0, 100.0]).repeat(15)
+    given = view(CODES[:30], targets)
+    before = starts(given, 25, stepped_from=stepped_from)
+    query = ask(Si(alpha=alpha, stepped_from=stepped_from), given, 25)
+    known = {
+        tuple(point): target for point, target in zip(CODES[:30].tolist(), targets.tolist(), strict=True)
+    }
+    if stepped_from == "labelled":
+        labels = np.array([known[tuple(point)] for point in before.tolist()])
+    else:
+        labels = targets.numpy()[cKDTree(CODES[:30].numpy()).query(before)[1]]
+        assert not {tuple(point) for point in before.tolist()} & set(known)
+    sign = np.where(labels > 0, -1.0, 1.0)  # away from the label, towards higher loss
+    assert set(sign) == {-1.0, 1.0}
+    np.testing.assert_allclose(places(query) - before, alpha * sign[:, None] * TOWARDS, atol=1e-5)
+    assert query.counts == {"zero_gradients": 0, "invalid_gradients": 0}
+
+
+def test_the_raw_gradient_steps_as_far_as_it_is_long() -> None:
+    given = view(CODES[:10], torch.linspace(-3, 3, 10))
+    before = starts(given, 10)
+    label = {
+        tuple(p): y for p, y in zip(CODES[:10].tolist(), torch.linspace(-3, 3, 10).tolist(), strict=True)
+    }
+    outputs = (before / 10 + 0.5) @ WEIGHTS.numpy()
+    misfit = outputs - np.array([label[tuple(point)] for point in before.tolist()])
+    wanted = before + 0.7 * 2 * misfit[:, None] * WEIGHTS.numpy() / 10
+    np.testing.assert_allclose(places(ask(Si(0.7, normalise=False), given, 10)), wanted, atol=1e-4)
+
+
+def test_a_random_direction_has_the_same_length_and_goes_everywhere() -> None:
+    given = view(CODES[:50])
+    before = starts(given, 50)
+    steps = places(ask(Si(1.5, direction="random"), given, 50)) - before
+    np.testing.assert_allclose(np.linalg.norm(steps, axis=1), 1.5, rtol=1e-5)
+    assert len({tuple(quarter) for quarter in (steps > 0).tolist()}) == 4
+
+
+def test_without_a_step_labelled_points_come_again_each_once() -> None:
+    query = ask(Si(direction="none"), view(CODES[:12]), 12)
+    assert sorted(map(tuple, places(query).tolist())) == sorted(map(tuple, CODES[:12].double().tolist()))
+    assert query.counts == {}
+    chosen = [ask(Si(direction="none"), view(CODES[:12]), 4, seed) for seed in range(5)]
+    some = {tuple(sorted(map(tuple, places(one).tolist()))) for one in chosen}
+    assert len(some) > 1, "which of them must be chance"
+
+
+def test_fresh_points_are_spread_as_the_first_round() -> None:
+    given = view(CODES[:12])
+    unit = starts(given, 5000, stepped_from="fresh")
+    assert np.abs(unit.mean(0)).max() < 0.06
+    assert np.abs(np.cov(unit.T) - np.eye(2)).max() < 0.1
+    fitted = starts(given, 5000, stepped_from="fresh", spread="data")
+    assert np.abs(fitted.mean(0) - CODES.numpy().mean(0)).max() < 0.15
+
+
+def test_points_evolve_from_round_to_round_where_they_are_not_redrawn() -> None:
+    """Figure 4: rounds 3 and 4 go on from where the round before ended, in its order."""
+    points, rounds = CODES[:5], [1] * 5
+    for t in (2, 3, 4):
+        query = ask(
+            Si(0.5, redraw_every=0), view(points, torch.full((len(points),), -100.0), rounds, t), 5, t
+        )
+        if t > 2:
+            np.testing.assert_allclose(places(query), points[-5:].numpy() + 0.5 * TOWARDS, atol=1e-5)
+        points, rounds = torch.cat([points, query.points]), rounds + [t] * 5
+    assert points.shape == (20, 2)
+
+
+# --- an experiment ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """1 where an image is bright, else 0; dark ones are refused, and so are those whose bytes add up to 3 k."""
+
+    dark: float = 60.0
+    bright: float = 128.0
+    fussy: bool = False
+    seen: list[np.ndarray] = local(default_factory=list)
+
+    def verdict(self, image: np.ndarray) -> int | str:
+        if image.mean() < self.dark:
+            return "too dark"
+        if self.fussy and int(image.sum(dtype=np.int64)) % 3 == 0:
+            return "divisible"
+        return int(image.mean() > self.bright)
+
+    def label(self, images: ImageBatch) -> Labels:
+        verdicts = [self.verdict(image) for image in images]
+        self.seen.extend(image.copy() for image in images)
+        refusals = {k: verdict for k, verdict in enumerate(verdicts) if isinstance(verdict, str)}
+        # What stands in a refused row must never be used: it is no class at all.
+        return Labels(torch.tensor([-7 if k in refusals else v for k, v in enumerate(verdicts)]), refusals)
+
+
+@dataclass(frozen=True)
+class Bright(Digits):
+    """Is it bright? On the digits' images, labelled on demand."""
+
+    fussy: bool = False
+    name: ClassVar[str] = "test_si:Bright"
+
+    def load(self) -> TaskData:
+        data, oracle = super().load(), Brightness(fussy=self.fussy)
+        answer = Brightness().label(ImageBatch(data.test_images, torch.arange(len(data.test_images))))
+        good = torch.tensor([k not in answer.refusals for k in range(len(data.test_images))])
+        return TaskData(data.images, data.test_images[good], answer.values[good], oracle, Path("unused"))
+
+
+class Glow(nn.Module):
+    """G: the first coordinate is the brightness, the second a tilt from left to right."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        ramp = torch.linspace(-1, 1, 8)
+        level = points[:, :1, None, None] + 0.5 * points[:, 1:2, None, None] * ramp
+        return level.expand(-1, 1, 8, 8).sigmoid()
+
+
+@dataclass
+class Given:
+    """A source that trains nothing."""
+
+    decoder: nn.Module = field(default_factory=Glow)
+
+    def obtain(self, request: Request) -> Stocked:
+        codes = torch.randn(len(request.data.images), 2, generator=seeded(2))
+        return Stocked(Embedding(nn.Identity(), self.decoder, codes), "0" * 16, False, 0.0)
+
+
+def run(strategy: Si, folder: Path, **options: Any) -> tuple[list[dict[str, Any]], Run, Brightness]:
+    materials.cache_clear()
+    experiment = tiny(Bright(**options), strategy)
+    going = Run(experiment, materials(experiment.task), folder, Given())
+    oracle = materials(experiment.task).data.oracle
+    assert isinstance(oracle, Brightness)
+    oracle.seen.clear()  # the validation set's
+    return list(going.rounds()), going, oracle
+
+
+VARIANTS = [
+    Si(),
+    Si(fed="mask"),
+    Si(stepped_from="fresh", spread="data"),
+    Si(direction="random"),
+    Si(first="real"),
+]
+
+
+@pytest.mark.parametrize(
+    "strategy", VARIANTS, ids=lambda s: f"{s.first}-{s.stepped_from}-{s.direction}-{s.fed}"
+)
+def test_refused_images_are_counted_replaced_and_never_used(strategy: Si, tmp_path: Path) -> None:
+    rows, going, oracle = run(strategy, tmp_path)
+    assert [row["n_labels"] for row in rows] == [10, 20, 30]
+    assert [row["n_new"] for row in rows] == [10, 10, 10]
+    refused = [image for image in oracle.seen if isinstance(oracle.verdict(image), str)]
+    counted = [json.loads(row["refusal_reasons"]) for row in rows]
+    assert sum(sum(reasons.values()) for reasons in counted) == len(refused) > 0
+    assert set().union(*counted) == {"too dark"}
+    assert [row["refusals"] for row in rows] == [sum(reasons.values()) for reasons in counted]
+    assert sum(row["oracle_calls"] for row in rows) == len(oracle.seen) == 30 + len(refused)
+
+    known = going.state.labelled
+    assert known.rounds.tolist() == [1] * 10 + [2] * 10 + [3] * 10
+    real = 10 if strategy.first == "real" else 0
+    assert (known.indices[:real] >= 0).all()
+    assert (known.indices[real:] == -1).all()
+    assert known.made.tolist() == [False] * real + [True] * (30 - real)
+    with torch.inference_mode():
+        decoded = Glow()(known.points[real:].cpu()).double().numpy()
+    grey = np.rint(decoded * 255).astype(np.uint8)
+    wanted = [oracle.verdict(image) for image in grey]
+    assert known.targets[real:].tolist() == wanted
+    assert set(known.targets.tolist()) <= {0, 1}
+    fed = np.where(decoded >= 0.5, 255, 0) if strategy.fed == "mask" else grey
+    assert np.array_equal(known.images[real:].cpu().numpy(), fed)
+
+
+@pytest.mark.parametrize("direction", ["gradient", "none", "random"])
+def test_refused_images_are_replaced_by_others_where_points_evolve(direction: Any, tmp_path: Path) -> None:
+    """A replacement that stepped from the same point would be refused again, or be bought twice."""
+    rows, going, _ = run(Si(direction=direction, redraw_every=0), tmp_path, fussy=True)
+    assert [row["n_labels"] for row in rows] == [10, 20, 30]
+    assert rows[-1]["refusals"] > 0 or direction == "none"
+    newest = going.state.labelled.points[20:]
+    assert len(newest.unique(dim=0)) == 10, "a round must not hold one point twice"
+
+
+def test_a_task_of_stored_labels_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    experiment = tiny(Digits(), Si())
+    with pytest.raises(UsageError) as told:
+        Run(experiment, materials(experiment.task), tmp_path, GeneratorStore(tmp_path / "generators"))
+    sentence = str(told.value)
+    assert "strategy si synthesises images" in sentence
+    assert "task digits has stored labels only" in sentence
+    assert sentence.endswith("choose another --strategy or --task.")
+    assert "\n" not in sentence
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_alpha_of_zero_is_told() -> None:
+    with pytest.raises(UsageError, match=r"^si: alpha is 0.0; .*--direction none"):
+        Si(alpha=0.0)
