@@ -1,4 +1,4 @@
-"""python -m alss_ray run ...: one experiment in this process, without Ray."""
+"""python -m alss_ray run ...: one experiment in this process, without Ray; label ...: stress maps of mask files."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def read_masks(folder: Path, side: int, spacing: float, wall_label: int | None) 
         try:
             mask = wall_share(read_mask(path), wall_label)
         except UsageError as error:
-            refused.append(str(error))
+            told = str(error)
+            refused.append(told if str(path) in told else f"{path}: {told}")
             continue
         images.append(resampled(mask, side))
         sizes.append(mask.shape)
@@ -78,9 +80,9 @@ def read_mask(path: Path) -> np.ndarray:
         else:
             with Image.open(path) as image:
                 mask = np.asarray(
-                    image.convert("L") if image.mode not in ("L", "1", "I;16", "I", "F") else image
+                    image.convert("L") if image.mode not in ("L", "1", "P", "I;16", "I", "F") else image
                 )
-    except (OSError, ValueError, EOFError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, EOFError, UnidentifiedImageError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: cannot be read ({error}).") from error
     mask = np.squeeze(mask)
     if mask.ndim != 2 or not mask.size:
@@ -101,6 +103,8 @@ def wall_share(mask: np.ndarray, wall_label: int | None) -> np.ndarray:
                 f"The label {wall_label} does not occur in a mask; it holds {np.unique(mask)[:8]}."
             )
         return wall.astype(np.float64)
+    if mask.dtype.kind not in "buif":
+        raise UsageError(f"A mask holds {mask.dtype} values; shares or grey values are wanted.")
     values = mask.astype(np.float64)
     if not np.isfinite(values).all() or values.min() < 0:
         raise UsageError(
