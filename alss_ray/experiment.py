@@ -74,7 +74,8 @@ def check(experiment: Experiment, data: TaskData) -> None:
     if experiment.strategy.makes_images and data.label_folder is None:
         raise UsageError(
             f"The strategy {component_name(experiment.strategy)} synthesises images, but the task "
-            f"{component_name(experiment.task)} has stored labels only; choose another --strategy or --task."
+            f"{component_name(experiment.task)} has stored labels only (its TaskData names no label_folder); "
+            "choose another --strategy or --task."
         )
     pool, wanted = len(data.images), experiment.label_budget + experiment.validation_size
     if experiment.round_size > pool:
@@ -312,6 +313,7 @@ class Run:
             labelled=state.labelled,
             loss=self.task.loss,
             embedding=self.embedding,
+            refill=refill,
         )
         return experiment.strategy.propose(view, count, draws)
 

@@ -92,20 +92,17 @@ class SearchOptions(SweepOptions):
     """Number of trials, those of an interrupted sweep that is resumed included."""
 
 
-def search(description: str, space: Callable[[Experiment], Space], task: str = "digits") -> int:
+def search(description: str, space: Callable[[Experiment], Space]) -> int:
     """The whole of a search script: read its command line, search, show the best; returns the exit status.
 
     Args:
         space: the search space that suits an experiment. A parameter that stands on the command line is fixed
             at that value instead.
-        task: the task unless --task names another.
     """
     name = Path(sys.argv[0]).stem
 
     def work() -> int:
-        parsed = cli.parse(
-            SearchOptions(), description, sys.argv[1:], f"python sweeps/{name}.py", cli.Components(task=task)
-        )
+        parsed = cli.parse(SearchOptions(), description, sys.argv[1:], f"python sweeps/{name}.py")
         base, options = parsed.experiment, parsed.options
         searched = {key: part for key, part in space(base).items() if key not in parsed.given}
         if unknown := searched.keys() - flatten(base).keys():

@@ -33,6 +33,8 @@ class View:
     """(outputs `b x ...`, targets `b x ...`) -> the loss of each sample, `b`."""
     embedding: Embedding | None
     """E, G and E(D); None unless the strategy asks for it."""
+    refill: int = 0
+    """Which replacement of refused images this is in the round; 0 for the round's own proposal."""
 
 
 @dataclass(frozen=True)

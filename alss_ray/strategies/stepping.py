@@ -41,7 +41,8 @@ class Stepping:
     def sources(self, view: View, count: int, rng: torch.Generator) -> LabelledSet:
         """Labelled samples to step from, without repetition while there are enough."""
         since = view.t - 2  # rounds of proposals before this one; the first always draws
-        fresh = since == 0 or (self.redraw_every > 0 and since % self.redraw_every == 0)
+        redrawn = self.redraw_every > 0 and since % self.redraw_every == 0
+        fresh = since == 0 or redrawn or view.refill > 0
         pool = view.labelled
         if not fresh:
             # What the last round labelled is what its points were moved to.
@@ -58,7 +59,8 @@ class Stepping:
         at = points.cpu()
         if self.direction == "none":
             return at, {}
-        if self.direction == "random":
+        # A replacement along the gradient could only repeat what the round asked for already.
+        if self.direction == "random" or view.refill:
             return at + self.alpha * random_directions(at, rng), {}
         assert view.embedding is not None
         here = points.to(view.images.device)

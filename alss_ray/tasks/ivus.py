@@ -75,20 +75,30 @@ class Ivus:
         at_least("ivus", 0, phantom_seed=self.phantom_seed)
         if self.masks is not None and self.spacing is None:
             raise UsageError("ivus: your own masks need --spacing, the side of one of their pixels in mm.")
+        for name in ("spacing", "wall_label"):
+            if getattr(self, name) is not None and self.masks is None:
+                option = name.replace("_", "-")
+                raise UsageError(
+                    f"ivus: --{option} belongs to your own masks; give their folder with --masks."
+                )
         if self.spacing is not None:
             positive("ivus", spacing=self.spacing)
-            if self.masks is None:
-                raise UsageError("ivus: --spacing belongs to your own masks; give their folder with --masks.")
 
     def load(self) -> TaskData:
         """The masks, split by vessel, and the test set with its maps; those are bought once and kept."""
         images, group, spacing = self._phantoms() if self.masks is None else self._own()
         stress = self.oracle == "stress"
         oracle: Oracle = StressOracle(spacing, self.pressure) if stress else imported("oracle", self.oracle)()
-        test = torch.from_numpy(group >= np.quantile(group, POOL_SHARE, method="higher"))
+        # At least the first vessel is left to the pool.
+        test = torch.from_numpy(group >= max(1, np.quantile(group, POOL_SHARE, method="higher")))
         folder = (self.labels or default_folder()).expanduser().absolute()
         answer = CachedOracle(oracle, folder).label(ImageBatch(images[test], test.nonzero()[:, 0]))
         good = torch.tensor([k not in answer.refusals for k in range(int(test.sum()))])
+        if not good.any():
+            reasons = ", ".join(sorted(set(answer.refusals.values())))
+            raise UsageError(
+                f"The oracle refuses all {len(good)} test masks ({reasons}); look at --spacing and --wall-label."
+            )
         return TaskData(images[~test], images[test][good], self.encode(answer.values[good]), oracle, folder)
 
     def _phantoms(self) -> tuple[Tensor, np.ndarray, float]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from alss_ray.config import UsageError
 
@@ -72,18 +71,22 @@ def read_mask(path: Path) -> np.ndarray:
         UsageError: the file cannot be read or has no two-dimensional array.
     """
     try:
-        if path.suffix.lower() == ".npy":
-            mask = np.load(path, allow_pickle=False)
-        elif path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                mask = arrays[arrays.files[0]] if len(arrays.files) == 1 else np.empty(0)
+        if path.suffix.lower() in (".npy", ".npz"):
+            loaded = np.load(path, allow_pickle=False)
+            if isinstance(loaded, np.ndarray) != (path.suffix.lower() == ".npy"):
+                raise ValueError("its content is not what its name says")
+            if isinstance(loaded, np.ndarray):
+                mask = loaded
+            else:
+                with loaded:
+                    mask = loaded[loaded.files[0]] if len(loaded.files) == 1 else np.empty(0)
         else:
             with Image.open(path) as image:
-                mask = np.asarray(
-                    image.convert("L") if image.mode not in ("L", "1", "P", "I;16", "I", "F") else image
-                )
-    except (OSError, ValueError, EOFError, UnidentifiedImageError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: cannot be read ({error}).") from error
+                plain = image.mode in ("L", "1", "P", "F") or image.mode.startswith("I")
+                mask = np.asarray(image if plain else image.convert("L"))
+    except Exception as error:  # damaged files make these libraries raise anything at all
+        raise UsageError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from error
+    mask = mask.astype(mask.dtype.newbyteorder("="), copy=False)
     mask = np.squeeze(mask)
     if mask.ndim != 2 or not mask.size:
         raise UsageError(f"{path}: its array has shape {mask.shape}; one two-dimensional mask is wanted.")
