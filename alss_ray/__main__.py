@@ -52,8 +52,9 @@ def run(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     from alss_ray.display import print_next_steps
-    from alss_ray.experiment import Run, check, materials
+    from alss_ray.experiment import Run
     from alss_ray.generators.store import GeneratorStore, default_folder
+    from alss_ray.materials import check, materials
 
     if options.threads is not None:
         if options.threads < 1:

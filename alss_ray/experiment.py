@@ -9,16 +9,12 @@ records come out equal to the last bit on CPU.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import functools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import faiss
 import torch
@@ -26,17 +22,16 @@ from torch import nn
 
 from alss_ray import provenance, records, rng
 from alss_ray.checkpoint import Checkpoint
-from alss_ray.config import Experiment, ExperimentFailed, UsageError, component_name
+from alss_ray.config import Experiment, ExperimentFailed, UsageError
 from alss_ray.generators.base import Embedding
 from alss_ray.generators.store import GeneratorSource, Request
 from alss_ray.labelled import LabelledSet
 from alss_ray.labelling import FREE, LABELLED, REFUSED, VALIDATION, Labeller
+from alss_ray.materials import Materials, check
 from alss_ray.metrics import aulc
-from alss_ray.oracles import Oracle
-from alss_ray.oracles.cache import CachedOracle
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
-from alss_ray.tasks.base import TaskData, to_unit
+from alss_ray.tasks.base import to_unit
 from alss_ray.training import Scores, batch_order, evaluate, fit
 
 SAMPLES = 6  # test samples whose maps are kept at the end
@@ -44,50 +39,6 @@ PHASES = ("propose", "label", "append", "fit", "evaluate", "record")
 
 Status = Callable[[str], None]
 """Called with a few words on what is going on."""
-
-
-@dataclass(frozen=True)
-class Materials:
-    """What experiments on one task share."""
-
-    data: TaskData
-    fingerprint: str
-    """`data.fingerprint()`."""
-    oracle: Oracle
-    """The task's oracle, or what stands before it: a cache, or a service of many workers."""
-
-    def cached(self) -> Materials:
-        """The same with a label cache before the oracle, where labels are bought."""
-        folder = self.data.label_folder
-        return self if folder is None else dataclasses.replace(self, oracle=CachedOracle(self.oracle, folder))
-
-
-@functools.lru_cache(maxsize=1)
-def materials(task: Any) -> Materials:
-    """A task's data and oracle; the last ones are kept for the next call."""
-    data = task.load()
-    return Materials(data, data.fingerprint(), data.oracle)
-
-
-def check(experiment: Experiment, data: TaskData) -> None:
-    """Raise UsageError where the data cannot carry the experiment."""
-    if experiment.strategy.makes_images and data.label_folder is None:
-        raise UsageError(
-            f"The strategy {component_name(experiment.strategy)} synthesises images, but the task "
-            f"{component_name(experiment.task)} has stored labels only (its TaskData names no label_folder); "
-            "choose another --strategy or --task."
-        )
-    pool, wanted = len(data.images), experiment.label_budget + experiment.validation_size
-    if experiment.round_size > pool:
-        raise UsageError(
-            f"The round size of {experiment.round_size} is larger than the pool of {pool} images; "
-            "lower --round-size."
-        )
-    if wanted > pool:
-        raise UsageError(
-            f"The label budget of {experiment.label_budget} and {experiment.validation_size} validation labels "
-            f"exceed the pool of {pool} images; lower --label-budget or --validation-share."
-        )
 
 
 def default_device() -> torch.device:

@@ -70,7 +70,7 @@ class Sweep:
         """Raise UsageError for anything that would make a trial fail, before there is one."""
         if self.options.cpus_per_trial < 1:
             raise UsageError(f"--cpus-per-trial is {self.options.cpus_per_trial}; give 1 or more.")
-        from alss_ray.experiment import check, materials
+        from alss_ray.materials import check, materials
 
         data = materials(self.base.task).data
         if self.space is None:

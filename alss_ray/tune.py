@@ -27,11 +27,12 @@ from alss_ray import results
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import ExperimentFailed, Scalar, UsageError, flatten
 from alss_ray.display import SweepDisplay
-from alss_ray.experiment import Materials, Run, materials
+from alss_ray.experiment import Run
 from alss_ray.files import locked
 from alss_ray.generators import store
 from alss_ray.generators.desk import DeskSource, open_desk
 from alss_ray.generators.store import GeneratorStore
+from alss_ray.materials import Materials, materials
 from alss_ray.oracles.service import default_workers, open_service
 from alss_ray.rng import stream_seed
 from alss_ray.space import Choice, Float, Int, Point
@@ -50,10 +51,9 @@ def run_trials(sweep: Sweep, folder: Path) -> int:
         UsageError: the cluster does not answer or cannot carry a trial, told before any trial starts.
         KeyboardInterrupt: Ctrl-C; what is done stays, and the sweep can be resumed.
     """
+    # A failed trial is told by the display, in a line.
     for logger in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(logger).setLevel(
-            logging.CRITICAL
-        )  # a failed trial is told by the display, in a line
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # A continued trial reports its rounds to the study again, under the same steps.
     warnings.filterwarnings("ignore", message="The reported value is ignored")
@@ -78,11 +78,9 @@ def _connect(options: SweepOptions) -> bool:
         ray.init(include_dashboard=False, **quiet)
     else:
         try:
-            if address and ":" in address:
+            if address and ":" in address:  # Ray itself would try for many minutes
                 host, _, port = address.removeprefix("ray://").rpartition(":")
-                socket.create_connection(
-                    (host, int(port)), CONNECT
-                ).close()  # Ray itself tries for many minutes
+                socket.create_connection((host, int(port)), CONNECT).close()
             ray.init(address=address, **quiet)
         except (OSError, ValueError) as error:
             raise UsageError(
@@ -101,9 +99,8 @@ def _run(sweep: Sweep, folder: Path) -> int:
             f"A trial asks for {options.cpus_per_trial} CPUs and {gpus:g} GPUs, but the cluster has only "
             f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}; lower --cpus-per-trial or --gpus-per-trial."
         )
-    results.claim(
-        folder, sweep.asked(), options.resume
-    )  # not before it is known that there is a cluster for it
+    # Not before it is known that there is a cluster for it.
+    results.claim(folder, sweep.asked(), options.resume)
     search: _Search | _Listed = _Listed(sweep, folder) if sweep.space is None else _Search(sweep, folder)
     if not search.left:
         return 0

@@ -16,7 +16,7 @@ import numpy as np
 from alss_ray import cli, records
 from alss_ray.config import Experiment, UsageError
 from alss_ray.display import print_next_steps, print_table
-from alss_ray.experiment import materials
+from alss_ray.materials import materials
 from alss_ray.published import TABLE1
 from alss_ray.strategies import Random, Si, Snn
 from alss_ray.strategies.stepping import Stepping

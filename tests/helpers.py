@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -45,6 +46,14 @@ class LedgerDigits(Digits):
         return TaskData(
             data.images, data.test_images, data.test_targets, Ledger(data.oracle.targets, self.ledger)
         )
+
+
+@dataclass(frozen=True)
+class BoughtDigits(LedgerDigits):
+    """The digits as if their labels were made on demand: bought through the label cache."""
+
+    def load(self) -> TaskData:
+        return dataclasses.replace(super().load(), label_folder=self.ledger.parent / "labels")
 
 
 def sold(ledger: Path) -> list[int]:

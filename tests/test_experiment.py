@@ -15,8 +15,9 @@ from helpers import LedgerDigits, lasting, sold, tiny
 
 from alss_ray.checkpoint import Checkpoint
 from alss_ray.config import Experiment, ExperimentFailed, UsageError
-from alss_ray.experiment import PHASES, Materials, Run, materials
+from alss_ray.experiment import PHASES, Run
 from alss_ray.generators.store import GeneratorStore
+from alss_ray.materials import Materials, materials
 from alss_ray.metrics import aulc
 from alss_ray.strategies import Random, Snn
 from alss_ray.tasks import Digits

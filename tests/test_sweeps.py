@@ -180,6 +180,39 @@ def test_a_search_goes_on_where_it_stopped(searched: tuple[Path, str]) -> None:
     assert len(alphas) == 4, "a resumed search draws new points"
 
 
+def test_an_oracle_service_sells_each_label_once_to_all_trials_and_sweeps(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    words = [
+        "--task",
+        "helpers:BoughtDigits",
+        "--ledger",
+        str(ledger),
+        "--trials",
+        "2",
+        "--oracle-workers",
+        "1",
+    ]
+    first = sweep("latent_dim.py", tmp_path / "first", *words)
+    assert first.returncode == 0, first.stderr
+    assert len(buyers(ledger)) == 1, "one worker labels for all trials"
+    before = sold(ledger)
+    assert len(before) == len(set(before))
+    rows = records.read("rounds", [tmp_path / "first"]).table
+    assert sum(rows["oracle_calls"].to_pylist()) == 2 * 30
+    assert sum(rows["oracle_bought"].to_pylist()) + 30 == len(
+        before
+    )  # 30 to validate on, bought once for both
+    again = sweep("latent_dim.py", tmp_path / "second", *words)
+    assert again.returncode == 0, again.stderr
+    assert sold(ledger) == before, "a second sweep over the same images buys nothing"
+    assert set(records.read("rounds", [tmp_path / "second"]).table["oracle_bought"].to_pylist()) == {0}
+    assert (
+        lasting("rounds", tmp_path / "first")
+        .drop(["oracle_bought"])
+        .equals(lasting("rounds", tmp_path / "second").drop(["oracle_bought"]))
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from alss_ray import rng
 from alss_ray.config import Experiment
-from alss_ray.experiment import Run, materials
+from alss_ray.experiment import Run
 from alss_ray.generators import Vae
 from alss_ray.generators.store import GeneratorStore
+from alss_ray.materials import materials
 from alss_ray.strategies import Snn
 from alss_ray.tasks import Digits, Mnist
 
