@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from alss_ray.config import UsageError
-from alss_ray.files import replacing
+from alss_ray.files import replacing, told
 
 VERSION = 1
 STATE = "state.safetensors"
@@ -81,7 +81,7 @@ class Checkpoint:
     @staticmethod
     def _write(path: Path, tensors: Tensors, about: dict[str, Any]) -> None:
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        with replacing(path) as part:
+        with told("The state", path.parent), replacing(path) as part:
             save_file(plain, part, {"about": json.dumps(about)})
 
     @staticmethod

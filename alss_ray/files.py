@@ -9,6 +9,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from alss_ray.config import ExperimentFailed
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -22,6 +26,17 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def told(what: str, folder: Path) -> Iterator[None]:
+    """Turn a full or broken disk into an ExperimentFailed that names what could not be written where."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise ExperimentFailed(
+            f"{what} cannot be written in {folder} ({error}); make room there and go on with --resume."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ fields of the experiment's configuration stand beside them under their own names
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alss_ray.config import Experiment, UsageError, column_types, flatten
+from alss_ray.files import told
 
 SCHEMA_VERSION = 1
 FOLDER = "records"
@@ -170,17 +172,20 @@ class RecordWriter:
         full = [{**self._constant, "attempt": self.attempt, **row} for row in rows]
         if unknown := set().union(*full) - set(self._schemas[kind].names):
             raise KeyError(f"the {kind} records have no column {sorted(unknown)}")
-        if kind not in self._writers:
-            self._sinks[kind] = pa.OSFile(f"{self._stem}.{kind}{SUFFIX}", "wb")
-            self._writers[kind] = pa.ipc.new_stream(self._sinks[kind], self._schemas[kind])
-        self._writers[kind].write_batch(pa.RecordBatch.from_pylist(full, schema=self._schemas[kind]))
+        batch = pa.RecordBatch.from_pylist(full, schema=self._schemas[kind])
+        with told("The records", self._stem.parent):
+            if kind not in self._writers:
+                self._sinks[kind] = pa.OSFile(f"{self._stem}.{kind}{SUFFIX}", "wb")
+                self._writers[kind] = pa.ipc.new_stream(self._sinks[kind], self._schemas[kind])
+            self._writers[kind].write_batch(batch)
 
     def __enter__(self) -> RecordWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         for kind, writer in self._writers.items():
-            writer.close()
+            with contextlib.suppress(OSError):  # without its end a stream still gives its rows
+                writer.close()
             self._sinks[kind].close()
 
 

@@ -55,6 +55,29 @@ def test_the_same_folder_is_resumed_only_when_asked(tmp_path: Path) -> None:
     assert "nothing is left to do" in resumed.stdout
 
 
+def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    """On a file system of half a megabyte, which holds one checkpoint of the network but not two."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=620k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    try:
+        words = ["run", *TINY, "--strategy", "random", "--out", str(small / "out")]
+        full = alss(*words)
+        assert full.returncode == 1
+        assert "No space left on device" in full.stderr
+        assert "go on with --resume" in full.stderr
+        assert "Traceback" not in full.stderr
+        assert subprocess.run(["mount", "-o", "remount,size=8m", str(small)]).returncode == 0
+        resumed = alss(*words, "--resume")
+        assert resumed.returncode == 0, resumed.stderr
+        found = records.read("rounds", [small / "out"])
+        assert found.table["n_labels"].to_pylist() == [10, 20]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from alss_ray.config import UsageError, component_name, digest
-from alss_ray.files import locked, replacing
+from alss_ray.files import locked, replacing, told
 from alss_ray.generators.base import Embedding, Generator, Progress
 from alss_ray.tasks.base import TaskData
 
@@ -135,6 +135,6 @@ class GeneratorStore:
         for prefix, part in (("encoder.", embedding.encoder), ("decoder.", embedding.decoder)):
             tensors |= {prefix + name: t.detach().cpu().contiguous() for name, t in part.state_dict().items()}
         about = {"host": platform.node(), "seconds": round(time.monotonic() - started, 2)}
-        with replacing(self.path(request.key)) as part_file:
+        with told("The generator", self.folder), replacing(self.path(request.key)) as part_file:
             save_file(tensors, part_file, {"about": json.dumps(about)})
         return embedding
