@@ -84,8 +84,8 @@ def _connect(options: SweepOptions) -> bool:
             ray.init(address=address, **quiet)
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"No Ray cluster answers at {address!r} ({error}); "
-                "start one (ray start --head), or leave --address out."
+                f"No Ray cluster answers at {address!r} ({error}); start one (ray start --head), set "
+                "RAY_AUTH_MODE=token where it asks for a token, or leave --address out."
             ) from error
     return started_here
 

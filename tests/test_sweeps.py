@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -211,6 +212,55 @@ def test_an_oracle_service_sells_each_label_once_to_all_trials_and_sweeps(tmp_pa
         .drop(["oracle_bought"])
         .equals(lasting("rounds", tmp_path / "second").drop(["oracle_bought"]))
     )
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """The address of a Ray cluster of one machine, as `ray start` makes it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    start = [
+        "ray",
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus",
+        "2",
+        "--include-dashboard=false",
+        "--port",
+        str(port),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from ray.scripts.scripts import main; main()", *start[1:]],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=environment() | {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"},
+    )  # fmt: skip
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return True
+        return False
+
+    try:
+        until(answers, 60)
+        yield f"127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # its servers are of the group, and workers end with them
+        process.wait(30)
+
+
+def test_the_same_script_runs_on_a_cluster_that_is_there(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    done = sweep("latent_dim.py", tmp_path / "named", "--trials", "1", "--address", cluster)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    done = sweep("latent_dim.py", tmp_path / "environment", "--trials", "1")
+    assert done.returncode == 0, done.stderr
+    assert lasting("rounds", tmp_path / "named").equals(lasting("rounds", tmp_path / "environment"))
 
 
 @pytest.mark.parametrize(
