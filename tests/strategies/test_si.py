@@ -18,10 +18,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from alss_ray.config import UsageError, local
-from alss_ray.experiment import Run, materials
+from alss_ray.experiment import Run
 from alss_ray.generators import Embedding
 from alss_ray.generators.store import GeneratorStore, Request, Stocked
 from alss_ray.labelled import LabelledSet
+from alss_ray.materials import materials
 from alss_ray.oracles import ImageBatch, Labels
 from alss_ray.strategies import Query, Si, View
 from alss_ray.tasks import Digits, TaskData
