@@ -75,7 +75,8 @@ def _connect(options: SweepOptions) -> bool:
     started_here = address is None and not ray.is_initialized()
     if started_here:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(include_dashboard=False, **quiet)
+        # 'local' by name: without it Ray would look for a cluster that was on this machine before.
+        ray.init(address="local", include_dashboard=False, **quiet)
     else:
         try:
             if address and ":" in address:  # Ray itself would try for many minutes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -220,6 +221,8 @@ def cluster() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # Ray leaves a note in its folder that sends later programs to this cluster; the path must be short.
+    scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     start = [
         "ray",
         "start",
@@ -234,7 +237,7 @@ def cluster() -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-c", "from ray.scripts.scripts import main; main()", *start[1:]],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env=environment() | {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"},
+        env=environment() | {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": scratch},
     )  # fmt: skip
 
     def answers() -> bool:
@@ -249,6 +252,7 @@ def cluster() -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # its servers are of the group, and workers end with them
         process.wait(30)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def test_the_same_script_runs_on_a_cluster_that_is_there(

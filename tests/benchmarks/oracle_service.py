@@ -76,7 +76,7 @@ def main() -> None:
     low, high = map(math.log, UNEVEN)
     uneven = torch.rand(count, generator=torch.Generator().manual_seed(0)) * (high - low) + low
     sets = {"no work": torch.zeros(count), "even": torch.full((count,), EVEN), "uneven": uneven.exp()}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     rows = []
     for name, seconds in sets.items():
         images = jobs(seconds)

@@ -125,6 +125,7 @@ def pid_of(worker) -> int:
 def cluster():
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers have no path to this file
     context = ray.init(
+        address="local",
         num_cpus=CPUS,
         resources={"oracle": 1},
         include_dashboard=False,
