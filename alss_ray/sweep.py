@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from alss_ray import cli, records
+from alss_ray import cli, reading
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, UsageError, flatten
 from alss_ray.display import print_next_steps, print_table, shown
@@ -144,7 +144,7 @@ def run(sweep: Sweep) -> tuple[Path, int]:
 
 def show_best(folder: Path, searched: Sequence[str], higher_is_better: bool) -> None:
     """Print the best finished trials of a search."""
-    table = records.read("rounds", [folder]).table
+    table = reading.read("rounds", [folder]).table
     if not len(table):
         print("No trial has finished a round.")
         return

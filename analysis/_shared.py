@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from alss_ray import records
+from alss_ray import reading, records
 from alss_ray.config import UsageError
 
 FIXED = frozenset({"sweep"}.union(*({name for name, _, _ in kind} for kind in records.KINDS.values())))
@@ -59,7 +59,7 @@ def read(folders: Sequence[Path], kinds: Iterable[str]) -> dict[str, pa.Table]:
     problems: list[str] = []
     for kind in kinds:
         try:
-            found = records.read(kind, _holding(kind, folders))
+            found = reading.read(kind, _holding(kind, folders))
             found.table.validate(full=True)  # what a flipped bit has left readable may still be no text
         except OSError as error:
             raise UsageError(f"{error.filename} cannot be read ({error.strerror}).") from error

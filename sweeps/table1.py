@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alss_ray import cli, records
+from alss_ray import cli, reading
 from alss_ray.config import Experiment, UsageError
 from alss_ray.display import print_next_steps, print_table
 from alss_ray.materials import materials
@@ -75,7 +75,7 @@ def replicates(arm: Experiment, seeds: int) -> list[Experiment]:
 
 def show(folder: Path, base: Experiment, seeds: int) -> None:
     """Print the test metric's mean and standard deviation over the seeds, beside the paper's rows."""
-    rows = records.read("rounds", [folder]).table.to_pylist()
+    rows = reading.read("rounds", [folder]).table.to_pylist()
     unit, scale = ("%", 100) if base.task.higher_is_better else ("x 1000", 1000)
 
     def cell(arm: Experiment, t: int) -> str:

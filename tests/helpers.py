@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from alss_ray import records
+from alss_ray import reading
 from alss_ray.config import Experiment, local
 from alss_ray.generators import Vae
 from alss_ray.oracles import DatasetOracle, ImageBatch, Labels
@@ -82,5 +82,5 @@ def tiny(task: Any = Digits(), strategy: Any = Snn(), **settings: Any) -> Experi
 
 def lasting(kind: str, folder: Path) -> pa.Table:
     """The records of a folder without what may differ between two runs."""
-    table = records.read(kind, [folder]).table
+    table = reading.read(kind, [folder]).table
     return table.drop([name for name in table.column_names if name in VOLATILE or name.endswith("_seconds")])

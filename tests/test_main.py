@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alss_ray import records
+from alss_ray import reading
 
 TINY = ["--rounds", "2", "--round-size", "10", "--iterations", "5", "--threads", "1"]
 
@@ -35,7 +35,7 @@ def test_an_experiment_runs_where_ray_and_optuna_are_not_installed(tmp_path: Pat
         ["round", "1", "labels", "10"],
         ["round", "2", "labels", "20"],
     ]
-    table = records.read("rounds", [tmp_path / "out"]).table
+    table = reading.read("rounds", [tmp_path / "out"]).table
     assert table["alpha"].to_pylist() == [0.3, 0.3]
     assert f"{table['test_metric'][1].as_py():.4f}" in lines[1]
     assert "python analysis/query.py" in done.stdout
@@ -72,7 +72,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(tmp_path: Pa
         assert subprocess.run(["mount", "-o", "remount,size=8m", str(small)]).returncode == 0
         resumed = alss(*words, "--resume")
         assert resumed.returncode == 0, resumed.stderr
-        found = records.read("rounds", [small / "out"])
+        found = reading.read("rounds", [small / "out"])
         assert found.table["n_labels"].to_pylist() == [10, 20]
     finally:
         subprocess.run(["umount", str(small)], check=True)

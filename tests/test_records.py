@@ -16,7 +16,8 @@ import pytest
 from alss_ray import records
 from alss_ray.config import Experiment, UsageError
 from alss_ray.generators import Vae
-from alss_ray.records import CURVE_COLUMNS, IDENTITY, RecordWriter, read, schema
+from alss_ray.reading import read
+from alss_ray.records import CURVE_COLUMNS, IDENTITY, RecordWriter, schema
 from alss_ray.strategies import Random, Snn
 from alss_ray.tasks import Digits
 

@@ -20,7 +20,7 @@ import optuna
 import pytest
 from helpers import buyers, lasting, sold
 
-from alss_ray import records
+from alss_ray import reading
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--round-size", "10", "--label-budget", "30", "--iterations", "12", "--evaluate-every", "5",
@@ -99,7 +99,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_table_1_shows_its_records(undisturbed: Path) -> None:
     shown = (undisturbed.parent / "shown").read_text()
-    rows = records.read("rounds", [undisturbed]).table.to_pylist()
+    rows = reading.read("rounds", [undisturbed]).table.to_pylist()
     assert {(row["strategy"], row["direction"], row["seed"]) for row in rows} == {
         (strategy, direction, seed)
         for strategy, direction in (("random", None), ("snn", "gradient"), ("snn", "random"), ("snn", "none"))
@@ -164,7 +164,7 @@ def test_a_search_shows_the_best_and_keeps_its_study(searched: tuple[Path, str])
     folder, shown = searched
     assert states(folder) == ["COMPLETE"] * 3
     study = optuna.load_study(study_name="latent_dim", storage=f"sqlite:///{folder / 'study.db'}")
-    rows = [row for row in records.read("rounds", [folder]).table.to_pylist() if row["n_labels"] == 30]
+    rows = [row for row in reading.read("rounds", [folder]).table.to_pylist() if row["n_labels"] == 30]
     for trial in study.trials:
         same = [row for row in rows if all(row[name] == value for name, value in trial.params.items())]
         assert [row["val_aulc"] for row in same] == [trial.value]
@@ -179,7 +179,7 @@ def test_a_search_goes_on_where_it_stopped(searched: tuple[Path, str]) -> None:
     more = sweep("latent_dim.py", folder, "--trials", "4", "--resume")
     assert more.returncode == 0, more.stderr
     assert states(folder) == ["COMPLETE"] * 4
-    alphas = set(records.read("rounds", [folder]).table["alpha"].to_pylist())
+    alphas = set(reading.read("rounds", [folder]).table["alpha"].to_pylist())
     assert len(alphas) == 4, "a resumed search draws new points"
 
 
@@ -200,7 +200,7 @@ def test_an_oracle_service_sells_each_label_once_to_all_trials_and_sweeps(tmp_pa
     assert len(buyers(ledger)) == 1, "one worker labels for all trials"
     before = sold(ledger)
     assert len(before) == len(set(before))
-    rows = records.read("rounds", [tmp_path / "first"]).table
+    rows = reading.read("rounds", [tmp_path / "first"]).table
     assert sum(rows["oracle_calls"].to_pylist()) == 2 * 30
     assert sum(rows["oracle_bought"].to_pylist()) + 30 == len(
         before
@@ -208,7 +208,7 @@ def test_an_oracle_service_sells_each_label_once_to_all_trials_and_sweeps(tmp_pa
     again = sweep("latent_dim.py", tmp_path / "second", *words)
     assert again.returncode == 0, again.stderr
     assert sold(ledger) == before, "a second sweep over the same images buys nothing"
-    assert set(records.read("rounds", [tmp_path / "second"]).table["oracle_bought"].to_pylist()) == {0}
+    assert set(reading.read("rounds", [tmp_path / "second"]).table["oracle_bought"].to_pylist()) == {0}
     assert (
         lasting("rounds", tmp_path / "first")
         .drop(["oracle_bought"])
