@@ -14,6 +14,10 @@ from safetensors import SafetensorError
 from alss_ray.config import ExperimentFailed
 
 
+class StoreError(ExperimentFailed, OSError):
+    """What holds results or caches is full or does not answer: the message is one sentence. It may pass."""
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`: on success it is flushed and takes that place at once, else removed."""
@@ -29,12 +33,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def told(what: str, folder: Path) -> Iterator[None]:
-    """Turn a full or broken disk into an ExperimentFailed that names what could not be written where."""
+def told(what: str, folder: object) -> Iterator[None]:
+    """Turn a full or broken disk into a StoreError that names what could not be written where."""
     try:
         yield
+    except StoreError as error:
+        raise StoreError(f"{what} cannot be kept: {str(error)[:-1]}; go on with --resume.") from error
     except (OSError, SafetensorError) as error:
-        raise ExperimentFailed(
+        raise StoreError(
             f"{what} cannot be written in {folder} ({error}); make room there and go on with --resume."
         ) from error
 

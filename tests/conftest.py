@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from object_store import CREDENTIALS, ObjectStore
 
 from alss_ray.tasks.mnist import FILES
 
@@ -18,6 +19,25 @@ def _cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """An S3 server on loopback, which this process and those it starts reach by s3:// alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        store = ObjectStore()
+        for name, value in store.environment.items():
+            patch.setenv(name, value)
+        yield store
+        store.stop()
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore) -> str:
+    """The URI of a bucket that is empty."""
+    return object_store.bucket()
 
 
 @pytest.fixture(scope="session")
