@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pyarrow.fs import FileSelector, FileSystem, FileType
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from alss_ray import files
 from alss_ray.config import UsageError
@@ -193,6 +193,12 @@ class Place:
                 copy = Path(scratch) / self.name
                 copy.write_bytes(self.read())
                 yield copy
+
+    def reached(self) -> tuple[FileSystem, str]:
+        """A filesystem of pyarrow's and the path on it, for files that are read in parts. Raises StoreError."""
+        if self.local is not None:
+            return LocalFileSystem(), str(self.local)
+        return self._patiently("reached", lambda store, path: (store, path))
 
     def _patiently(self, done: str, action: Callable[[FileSystem, str], Result]) -> Result:
         """Do something with the store and the path on it, again after each pause if it does not answer."""

@@ -23,6 +23,7 @@ from alss_ray.files import told
 SCHEMA_VERSION = 1
 FOLDER = "records"
 SUFFIX = ".arrow"
+COMPACTED = ".parquet"
 
 PROPOSAL_COUNTS = {
     "already_labelled": "proposals whose plain nearest neighbour was labelled already",

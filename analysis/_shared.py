@@ -5,16 +5,19 @@ Imports neither torch nor Ray.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from alss_ray import reading, records
 from alss_ray.config import UsageError
+from alss_ray.files import StoreError
+from alss_ray.places import Place
 
 FIXED = frozenset({"sweep"}.union(*({name for name, _, _ in kind} for kind in records.KINDS.values())))
 """Columns that every experiment has."""
@@ -42,49 +45,63 @@ def guarded(work: Callable[[], None]) -> int:
     return 0
 
 
-def read(folders: Sequence[Path], kinds: Iterable[str]) -> dict[str, pa.Table]:
+def read(
+    folders: Sequence[Path | Place | str], kinds: Iterable[str], columns: Collection[str] | None = None
+) -> dict[str, pa.Table]:
     """The records of each kind ('rounds', 'curves') in results folders; says on stderr what was damaged.
+
+    Args:
+        columns: as in `reading.read`: what is wanted beside sweep, key and attempt; everything unless given.
 
     Raises:
         UsageError: a folder that does not exist, or holds no readable record.
     """
+    found = stored(folders, kinds)
+    with _told(folders):
+        return {kind: reading.table(kind, parts, columns) for kind, parts in found.items()}
+
+
+def stored(folders: Sequence[Path | Place | str], kinds: Iterable[str]) -> dict[str, list[reading.Stored]]:
+    """What results folders hold of each kind, compacted rows not read yet; says on stderr what was damaged.
+
+    Raises:
+        UsageError: as `read`.
+    """
     if not folders:
         raise UsageError("Give at least one results folder: that of a sweep or of a single run.")
-    for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"There is no results folder {folder}.")
     # A folder named twice, in whatever spelling, is read once.
-    folders = list({folder.resolve(): folder for folder in folders}.values())
-    tables = {}
-    problems: list[str] = []
-    for kind in kinds:
-        try:
-            found = reading.read(kind, _holding(kind, folders))
-            found.table.validate(full=True)  # what a flipped bit has left readable may still be no text
-        except OSError as error:
-            raise UsageError(f"{error.filename} cannot be read ({error.strerror}).") from error
-        except (pa.ArrowException, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(
-                f"The records in {_listed(folders)} cannot be read together: a file is damaged, or one column "
-                f"has several types ({reason})."
-            ) from error
-        tables[kind] = found.table
-        problems.extend(found.problems)
+    places = list({Place(folder).absolute(): Place(folder) for folder in folders}.values())
+    for place in places:
+        if not place.exists():
+            raise UsageError(f"There is no results folder {place}.")
+    with _told(places):
+        found = {kind: reading.stored(kind, places) for kind in kinds}
+        for parts in found.values():
+            reading.unified(parts)
+    problems = [problem for parts in found.values() for part in parts for problem in part.problems]
     for problem in problems:
         print(problem, file=sys.stderr)
-    if problems and any(map(len, tables.values())):
+    counts = {kind: sum(map(len, parts)) for kind, parts in found.items()}
+    if problems and any(counts.values()):
         print("The answer comes from what else the results hold.", file=sys.stderr)
-    if "rounds" in tables and not len(tables["rounds"]):
-        raise UsageError(f"There is no readable record of a finished round in {_listed(folders)}.")
-    return tables
+    if counts.get("rounds") == 0:
+        raise UsageError(f"There is no readable record of a finished round in {_listed(places)}.")
+    return found
 
 
-def _holding(kind: str, folders: Sequence[Path]) -> Sequence[Path]:
-    """The folders to ask for a kind: an attempt killed at its very start has no curves, and that is no fault."""
-    if kind == "rounds":
-        return folders
-    return [folder for folder in folders if any((folder / records.FOLDER).glob(f"*.{kind}{records.SUFFIX}"))]
+@contextlib.contextmanager
+def _told(folders: Iterable[object]) -> Iterator[None]:
+    """Turn what reading raises into one sentence."""
+    try:
+        yield
+    except StoreError as error:
+        raise UsageError(str(error)) from error
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"The records in {_listed(folders)} cannot be read together: a file is damaged, or one column "
+            f"has several types ({reason})."
+        ) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
