@@ -21,3 +21,11 @@ def aulc(guess: float, labels: Sequence[float], values: Sequence[float]) -> floa
     for k in range(1, len(labels)):
         area += (labels[k] - labels[k - 1]) * (values[k] + values[k - 1]) / 2
     return area / labels[-1]
+
+
+def display_unit(metric: str) -> tuple[float, str]:
+    """What people read a metric in: the factor to multiply it by, and the unit behind it.
+
+    An accuracy is read in per cent and the MSE of maps in thousandths, any other in its own unit.
+    """
+    return {"accuracy": (100.0, " %"), "MSE": (1000.0, " x 10⁻³")}.get(metric, (1.0, ""))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from _shared import configuration_columns, nearest
 
 from alss_ray.config import UsageError
@@ -70,11 +71,11 @@ def lines(table: pa.Table, metric: str, by: Sequence[str], inside_rounds: bool =
     # An experiment that lies in two folders is one run: counting it twice would narrow the band.
     runs = {key: [next(iter(sweeps.values())) for sweeps in found.values()] for key, found in groups.items()}
     return [
-        _line(_label(dict(zip(by, key, strict=True))), runs[key]) for key in sorted(runs, key=_sorting_key)
+        _line(label(dict(zip(by, key, strict=True))), runs[key]) for key in sorted(runs, key=sorting_key)
     ]
 
 
-def _line(label: str, runs: Sequence[Sequence[Point]]) -> Line:
+def _line(name: str, runs: Sequence[Sequence[Point]]) -> Line:
     """Mean and spread of runs over the union of their numbers of labels."""
     curves = [np.array(run, float).T for run in runs]
     grid = np.unique(np.concatenate([curve[0] for curve in curves]))
@@ -84,10 +85,10 @@ def _line(label: str, runs: Sequence[Sequence[Point]]) -> Line:
     mean = np.nanmean(heights, axis=0)
     squares = np.nansum((heights - mean) ** 2, axis=0)
     deviation = np.sqrt(squares / np.where(count > 1, count - 1, np.nan))
-    return Line(label, grid, mean, deviation, count, np.isin(grid, ends))
+    return Line(name, grid, mean, deviation, count, np.isin(grid, ends))
 
 
-def _sorting_key(key: Sequence[Any]) -> list[tuple[bool, float, str]]:
+def sorting_key(key: Sequence[Any]) -> list[tuple[bool, float, str]]:
     """Numbers by size, text by letters, missing values first."""
     return [
         (v is not None, float(v), "") if isinstance(v, int | float) else (v is not None, 0.0, str(v))
@@ -95,7 +96,7 @@ def _sorting_key(key: Sequence[Any]) -> list[tuple[bool, float, str]]:
     ]
 
 
-def _label(values: Mapping[str, Any]) -> str:
+def label(values: Mapping[str, Any]) -> str:
     """'snn, direction=random': names speak for themselves, fields that a strategy lacks are left out."""
     plain = ("strategy", "task", "sweep")
     parts = [
@@ -106,14 +107,27 @@ def _label(values: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "all runs"
 
 
+def in_rounds(table: pa.Table) -> pa.Table:
+    """The rows of runs that bought their labels in more than one round; every row where no run did."""
+    several = pc.less(table["round_size"], table["label_budget"])
+    return table.filter(several) if pc.any(several).as_py() else table
+
+
 def default_grouping(table: pa.Table) -> list[str]:
     """Columns that make the lines: the strategy, and what tells configurations apart where they are few."""
+    if len(pc.unique(table["configuration"])) <= FEW:
+        return distinguishing(table)
+    return ["strategy", *(["task"] if len(pc.unique(table["task"])) > 1 else [])]
+
+
+def distinguishing(table: pa.Table) -> list[str]:
+    """The strategy, and the fewest further columns that tell every configuration from the others."""
     fields = [name for name in configuration_columns(table) if name not in ("seed", "strategy")]
-    rows = table.select(["configuration", "strategy", *fields]).to_pylist()
-    settings = list({row["configuration"]: row for row in rows}.values())
+    first_rows = table.group_by("configuration", use_threads=False).aggregate(
+        [(name, "first") for name in ("strategy", *fields)]
+    )
+    settings = first_rows.rename_columns(["configuration", "strategy", *fields]).to_pylist()
     varied = [name for name in fields if len({row[name] for row in settings} - {None}) > 1]
-    if len(settings) > FEW:
-        return ["strategy", *(name for name in varied if name == "task")]
     first = {row["strategy"]: row for row in settings}
     texts = [name for name in varied if any(isinstance(row[name], str) for row in settings)]
     for name in reversed(varied):
