@@ -166,7 +166,11 @@ def named(arms: Sequence[Arm], name: str | None) -> Arm:
     """
     names = [arm.name for arm in arms]
     parts = set(_parts(name or "random"))
-    exact = [arm for arm in arms if arm.name == name or name in arm.configurations and len(arm.configurations) == 1]
+    exact = [
+        arm
+        for arm in arms
+        if arm.name == name or (name in arm.configurations and len(arm.configurations) == 1)
+    ]
     fitting = exact or [arm for arm in arms if parts <= set(_parts(arm.name))]
     if len(fitting) == 1:
         return fitting[0]
@@ -175,7 +179,9 @@ def named(arms: Sequence[Arm], name: str | None) -> Arm:
         several = "; ".join(f"'{arm.name}'" for arm in fitting)
         raise UsageError(f"Several arms could be the baseline; give --baseline one of {several}.")
     if name is None:
-        raise UsageError(f"No arm has the strategy random to be the baseline; give --baseline one of {quoted}.")
+        raise UsageError(
+            f"No arm has the strategy random to be the baseline; give --baseline one of {quoted}."
+        )
     raise UsageError(f"--baseline: there is no arm {name!r}; the arms are {quoted}.")
 
 
@@ -211,17 +217,23 @@ def pairing(one: Arm, other: Arm) -> Pairing:
     budgets = {run.budget for run in runs}
     budget = min(budgets)
     if len(budgets) > 1:
-        notes.append(f"{one.name} and {other.name} have unequal budgets; they are compared up to {budget} labels.")
+        notes.append(
+            f"{one.name} and {other.name} have unequal budgets; they are compared up to {budget} labels."
+        )
     unfinished = {
         seed: min(run.labels[-1] for run in (*one.runs[seed], *other.runs[seed])) for seed in common
     }
     unfinished = {seed: labels for seed, labels in unfinished.items() if labels < budget}
     if len(unfinished) == len(common):
         budget = int(min(unfinished.values()))
-        notes.append(f"No pair of {one.name} and {other.name} has finished; they are compared up to {budget} labels.")
+        notes.append(
+            f"No pair of {one.name} and {other.name} has finished; they are compared up to {budget} labels."
+        )
         return Pairing(tuple(common), budget, tuple(notes))
     for seed, labels in unfinished.items():
-        notes.append(f"{one.name} or {other.name}, seed {seed}, has {labels:.0f} of {budget} labels; left out.")
+        notes.append(
+            f"{one.name} or {other.name}, seed {seed}, has {labels:.0f} of {budget} labels; left out."
+        )
     return Pairing(tuple(seed for seed in common if seed not in unfinished), budget, tuple(notes))
 
 
@@ -244,4 +256,6 @@ def differing(one: Arm, other: Arm, seeds: Sequence[int], kinds: Collection[str]
 
 
 def _listed(values: Collection[Any]) -> str:
-    return ", ".join(sorted(map(str, values))) if not isinstance(values, list) else ", ".join(map(str, values))
+    return (
+        ", ".join(sorted(map(str, values))) if not isinstance(values, list) else ", ".join(map(str, values))
+    )

@@ -70,9 +70,7 @@ def lines(table: pa.Table, metric: str, by: Sequence[str], inside_rounds: bool =
         groups[tuple(row[name] for name in by)][row["experiment"]][row["sweep"]].append((x, row[metric], end))
     # An experiment that lies in two folders is one run: counting it twice would narrow the band.
     runs = {key: [next(iter(sweeps.values())) for sweeps in found.values()] for key, found in groups.items()}
-    return [
-        _line(label(dict(zip(by, key, strict=True))), runs[key]) for key in sorted(runs, key=sorting_key)
-    ]
+    return [_line(label(dict(zip(by, key, strict=True))), runs[key]) for key in sorted(runs, key=sorting_key)]
 
 
 def _line(name: str, runs: Sequence[Sequence[Point]]) -> Line:

@@ -5,12 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import pyarrow as pa
-from _arms import Arm, Pairing, differing, find, named, pairing
 from _statistics import (
     LEVEL,
     Interval,
@@ -24,9 +18,17 @@ from _statistics import (
     seeds_needed,
     wilcoxon_p,
 )
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from _arms import Arm, Pairing, differing, find, named, pairing
 
 from alss_ray.config import UsageError
 from alss_ray.metrics import display_unit
+
+NOT_SHOWN = "no difference shown"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class ArmResult:
     rounds: tuple[AtRound, ...]
     savings: tuple[Saving, ...]
     verdict: str
-    """'better', 'worse' or 'no difference shown'."""
+    """'better', 'worse' or 'no difference shown' (NOT_SHOWN): whether the AULC's adjusted p is at most LEVEL."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ def compare(
     arms, notes = find(table, metric, by)
     if len(arms) < 2:
         only = f"only one arm, '{arms[0].name}'" if arms else "no arm"
-        raise UsageError(f"The records hold {only}; a comparison takes two (--by makes arms of other columns).")
+        raise UsageError(
+            f"The records hold {only}; a comparison takes two (--by makes arms of other columns)."
+        )
     base = named(arms, baseline)
     pairings = {}
     for arm in arms:
@@ -202,7 +206,7 @@ def _results(base: Arm, arms: Sequence[Arm], pairings: Sequence[Pairing], sign: 
     for arm, paired, (ours, theirs), p in zip(arms, pairings, aulcs, adjusted, strict=True):
         (aulc,) = _differences(ours[:, None], theirs[:, None], np.array([p]))
         shown = np.isfinite(p) and p <= LEVEL
-        verdict = ("better" if sign * aulc.mean > 0 else "worse") if shown else "no difference shown"
+        verdict = ("better" if sign * aulc.mean > 0 else "worse") if shown else NOT_SHOWN
         by_seed = {seed: float(gap) for seed, gap in zip(paired.seeds, theirs - ours, strict=True)}
         results.append(
             ArmResult(
@@ -213,7 +217,9 @@ def _results(base: Arm, arms: Sequence[Arm], pairings: Sequence[Pairing], sign: 
     return tuple(results)
 
 
-def _differences(ours: np.ndarray, theirs: np.ndarray, adjusted: np.ndarray | None = None) -> list[Difference]:
+def _differences(
+    ours: np.ndarray, theirs: np.ndarray, adjusted: np.ndarray | None = None
+) -> list[Difference]:
     """A Difference a column of two seeds x columns arrays; adjusted for the columns unless that was done."""
     gaps = theirs - ours
     p, ranked = permutation_p(gaps), wilcoxon_p(gaps)
@@ -300,7 +306,9 @@ def _limits(results: Sequence[ArmResult], base: Arm, arms: Sequence[Arm]) -> lis
     notes = []
     for seeds in sorted({len(result.seeds) for result in results}):
         if seeds == 1:
-            notes.append("With one paired seed there is no spread to judge by: no interval and no test is given.")
+            notes.append(
+                "With one paired seed there is no spread to judge by: no interval and no test is given."
+            )
         elif seeds < 6:
             notes.append(
                 f"No test of {seeds} pairs gives a p below {least_p(seeds):.3g}, and an interval can be no wider than "
@@ -308,38 +316,54 @@ def _limits(results: Sequence[ArmResult], base: Arm, arms: Sequence[Arm]) -> lis
             )
     for arm in (base, *arms):
         if len(arm.configurations) > 1:
-            notes.append(f"{arm.name} holds {len(arm.configurations)} configurations; a seed counts as their mean.")
+            notes.append(
+                f"{arm.name} holds {len(arm.configurations)} configurations; a seed counts as their mean."
+            )
     return notes
 
 
 def verdict_sentence(
     baseline: str, results: Sequence[ArmResult], column: str, unit: tuple[float, str]
 ) -> str:
-    """What may be said of each arm, in one sentence."""
-    which = "validation" if column == "val_metric" else "test"
+    """What may be said of the arms, in one sentence: those that differ first.
+
+    Args:
+        unit: what figures are read in, as `metrics.display_unit` gives it.
+    """
     family = len(results)
-    seeds = sorted({len(result.seeds) for result in results})
-    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    parts = [_said(result, family, unit) for result in results]
-    plural = "" if seeds == [1] else "s"
-    return f"Against {baseline}, {count} paired seed{plural}, by {which} AULC: {'; '.join(parts)}."
+    parts = [
+        f"{result.name} is {result.verdict} ({_gap(result, unit)}, p = {result.aulc.adjusted_p:.2g})"
+        for result in results
+        if result.verdict != NOT_SHOWN
+    ]
+    unshown = [result for result in results if result.verdict == NOT_SHOWN]
+    for seeds in sorted({len(result.seeds) for result in unshown}):
+        arms = [result for result in unshown if len(result.seeds) == seeds]
+        able = least_p(seeds, family) <= LEVEL
+        named = [
+            f"{result.name} ({_gap(result, unit)}{f', p = {result.aulc.adjusted_p:.2g}' if able else ''})"
+            for result in arms
+        ]
+        why = ""
+        if seeds == 1:
+            why = ": one paired seed shows no spread to judge by"
+        elif not able:
+            why = (
+                f": with {seeds} paired seeds{f' and {family} arms' if family > 1 else ''} no p can come below "
+                f"{least_p(seeds, family):.2g}, {seeds_needed(family)} seeds are the fewest that can show one"
+            )
+        parts.append(f"{NOT_SHOWN} for {', '.join(named)}{why}")
+    counts = sorted({len(result.seeds) for result in results})
+    seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    which = "validation" if column == "val_metric" else "test"
+    plural = "" if counts == [1] else "s"
+    basis = f"by the AULC of the {which} metric over {seeds} paired seed{plural}"
+    return f"Against {baseline}, {basis}: {'; '.join(parts)}."
 
 
-def _said(result: ArmResult, family: int, unit: tuple[float, str]) -> str:
-    """The clause of the verdict about one arm."""
+def _gap(result: ArmResult, unit: tuple[float, str]) -> str:
+    """The mean difference of the AULC with its interval, if it has one."""
     scale, sign = unit
-    gap = f"{scale * result.aulc.mean:+.2f}{sign}"
-    seeds = len(result.seeds)
-    if seeds == 1:
-        return f"no difference shown for {result.name} ({gap} with the only seed, which shows no spread)"
     interval = result.aulc.interval
-    assert interval is not None
-    gap += f" [{scale * interval.low:+.2f}, {scale * interval.high:+.2f}]"
-    if result.verdict != "no difference shown":
-        return f"{result.name} is {result.verdict} ({gap}, p = {result.aulc.adjusted_p:.2g})"
-    if least_p(seeds, family) > LEVEL:
-        return (
-            f"no difference shown for {result.name} ({gap}; {seeds} seeds cannot show one, as no p comes below "
-            f"{least_p(seeds, family):.2g}, but {seeds_needed(family)} could)"
-        )
-    return f"no difference shown for {result.name} ({gap}, p = {result.aulc.adjusted_p:.2g})"
+    ends = f" [{scale * interval.low:+.2f}, {scale * interval.high:+.2f}]" if interval else ""
+    return f"{scale * result.aulc.mean:+.2f}{sign}{ends}"

@@ -43,7 +43,10 @@ def intervals(samples: np.ndarray, seeds: int) -> list[Interval]:
     tail = stats.norm.cdf(-np.sqrt(seeds / (seeds - 1)) * student)
     ordered = np.sort(samples, axis=0)  # samples may be infinite, so ends are samples, not means of two
     below = int(tail * len(samples))
-    return [Interval(float(low), float(high)) for low, high in zip(ordered[below], ordered[-1 - below], strict=True)]
+    return [
+        Interval(float(low), float(high))
+        for low, high in zip(ordered[below], ordered[-1 - below], strict=True)
+    ]
 
 
 def range_coverage(seeds: int) -> float:

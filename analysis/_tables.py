@@ -31,7 +31,7 @@ def values(table: pa.Table) -> list[list[Any]]:
     return columns
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value as JSON and CSV can hold it: NaN and infinities become null, times ISO 8601, blobs hexadecimal."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -40,9 +40,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if value is None or isinstance(value, bool | int | str):
         return value
     return value.hex() if isinstance(value, bytes) else str(value)
@@ -52,7 +52,7 @@ def print_json(table: pa.Table) -> None:
     if len(set(table.column_names)) < len(table.column_names):
         raise UsageError("Two columns of the answer have the same name; rename one with AS.")
     rows = zip(*values(table), strict=True)
-    made = [json.dumps(dict(zip(table.column_names, map(_plain, row), strict=True))) for row in rows]
+    made = [json.dumps(dict(zip(table.column_names, map(plain, row), strict=True))) for row in rows]
     print("[" + ",\n ".join(made) + "]")
 
 
@@ -60,8 +60,8 @@ def print_csv(table: pa.Table) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(table.column_names)
     for row in zip(*values(table), strict=True):
-        plain = map(_plain, row)
-        writer.writerow([json.dumps(v) if isinstance(v, bool | dict | list) else v for v in plain])
+        plains = map(plain, row)
+        writer.writerow([json.dumps(v) if isinstance(v, bool | dict | list) else v for v in plains])
 
 
 def print_table(table: pa.Table, most: int) -> None:
@@ -101,6 +101,6 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, datetime.datetime):
         value = value.replace(microsecond=0)
-    plain = _plain(value)
-    text = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+    made = plain(value)
+    text = made if isinstance(made, str) else json.dumps(made, ensure_ascii=False)
     return "".join(c if c.isprintable() else " " for c in text)

@@ -57,6 +57,7 @@ def write(
             writer.write("curves", curve)
             full = {
                 "t": t, "n_labels": n, "n_val_labels": experiment.validation_size, "metric": "accuracy",
+                "higher_is_better": True, "val_guess": 0.1, "test_guess": 0.1,
                 "val_metric": chosen(t) / 2, "test_metric": chosen(t), "val_aulc": 0.1 * t, "test_aulc": 0.2 * t,
                 "oracle_calls": experiment.round_size + t, "refusals": t, "propose_seconds": 0.25 * t,
                 "fit_seconds": 2.0, "evaluate_seconds": 0.5, "checkpoint_seconds": 100.0, **row,
