@@ -39,10 +39,11 @@ def duration(seconds: float) -> str:
 @dataclass
 class _Trial:
     values: Mapping[str, Scalar]
-    t: int = 0
+    rounds: int = 0
     labels: int = 0
     aulc: float | None = None
     done: bool = False
+    early: bool = False
 
 
 @dataclass
@@ -81,18 +82,19 @@ class SweepDisplay:
         """A trial begins, or begins again after a fault."""
         self._trials.setdefault(trial, _Trial(values))
 
-    def reported(self, trial: str, t: int, labels: int, aulc: float) -> None:
-        """A round of a trial is done."""
+    def reported(self, trial: str, rounds: int, labels: int, aulc: float) -> None:
+        """A trial has done so many rounds and bought so many labels."""
         at = self._trials[trial]
-        at.t, at.labels, at.aulc = t, labels, aulc
+        at.rounds, at.labels, at.aulc = rounds, labels, aulc
         if not self.console.is_terminal and time.monotonic() - self._last_line > QUIET_INTERVAL:
             self._last_line = time.monotonic()
             self.console.print(f"{self._counts()}; {self._work()}", highlight=False, soft_wrap=True)
 
-    def completed(self, trial: str) -> None:
-        """A trial has come to its end."""
+    def completed(self, trial: str, early: bool = False) -> None:
+        """A trial has come to its end, or is stopped before it."""
         if trial in self._trials:
-            self._trials[trial].done = True
+            at = self._trials[trial]
+            at.done, at.early = True, early
 
     def failed(self, trial: str, why: str) -> None:
         """A trial is given up."""
@@ -104,10 +106,12 @@ class SweepDisplay:
         done = self.finished_before + sum(trial.done for trial in self._trials.values())
         running = sum(not trial.done for trial in self._trials.values())
         failed = f", {self.failures} failed" if self.failures else ""
-        return f"{done} of {self.trials} trials done, {running} running{failed}"
+        stopped = sum(trial.early for trial in self._trials.values())
+        early = f" ({stopped} stopped early)" if stopped else ""
+        return f"{done} of {self.trials} trials done{early}, {running} running{failed}"
 
     def _work(self) -> str:
-        rounds = sum(trial.t for trial in self._trials.values())
+        rounds = sum(trial.rounds for trial in self._trials.values())
         labels = sum(trial.labels for trial in self._trials.values())
         elapsed, share = time.monotonic() - self._started, self._share()
         left = (
@@ -119,13 +123,15 @@ class SweepDisplay:
 
     def _share(self) -> float:
         """How much of the work that was left at the start is done, by labels."""
-        labels = sum(trial.labels for trial in self._trials.values())
-        failed = self.failures * self.labels / max(1, self.trials - self.finished_before)
-        return min(1.0, (labels + failed) / self.labels) if self.labels else 1.0
+        each = self.labels / max(1, self.trials - self.finished_before)
+        labels = sum(each if trial.early else trial.labels for trial in self._trials.values())
+        return min(1.0, (labels + self.failures * each) / self.labels) if self.labels else 1.0
 
     def _best(self) -> str:
         values = [
-            (trial.aulc, trial) for trial in self._trials.values() if trial.done and trial.aulc is not None
+            (trial.aulc, trial)
+            for trial in self._trials.values()
+            if trial.done and not trial.early and trial.aulc is not None
         ]
         if not values:
             return "best so far: no trial is done yet"

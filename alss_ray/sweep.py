@@ -1,24 +1,29 @@
-"""What a sweep is, as plain data, and what the scripts in sweeps/ have in common. Ray is not needed to say it."""
+"""What a sweep is, as plain data, and how it is run. Ray is not needed to say it."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
-from alss_ray import cli, reading
 from alss_ray.catalogue import experiment_from
-from alss_ray.config import Experiment, UsageError, flatten
-from alss_ray.display import print_next_steps, print_table, shown
+from alss_ray.config import Experiment, Scalar, UsageError, flatten
 from alss_ray.results import default_folder, examine
-from alss_ray.space import Space, corners, describe
+from alss_ray.space import Point, Space, corners, describe
+from alss_ray.strategies import Random
 
-OBJECTIVE = "val_aulc"
-BEST = 5  # trials shown at the end
+OBJECTIVES = {
+    "aulc": "AULC of the validation metric (alss_ray/metrics.py)",
+    "oracle_seconds": "seconds that an experiment spent in its label phases",
+}
+"""What a search can optimise, under the names that trials report."""
+HALVING = 3
+"""Early stopping lets one trial in so many go on at a rung."""
+REPORTING_SEEDS = 1_000_000
+"""Seeds from here on confirm what was found with the seeds below."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,17 @@ class SweepOptions:
     """Results folder, on storage that all machines of the sweep see; results/<script>-<date>-<time> unless given."""
     resume: bool = False
     """Go on with the sweep that --results holds: finished trials stay, unfinished ones continue."""
+    dry_run: bool = False
+    """Say what the sweep would run, buy and train, and how long it would take: one trial is run for that, the first
+    of the sweep, which buys its labels and is kept. --resume without --dry-run runs the rest."""
     address: str | None = None
     """Ray cluster to run on, 'auto' for the one of this machine; RAY_ADDRESS counts too. None starts a local Ray."""
-    cpus_per_trial: int = 1
-    """CPUs, and threads, of each trial."""
+    cpus_per_trial: float = 1
+    """CPUs of each trial, and as many threads; a share of one where trials are to take turns."""
     gpus_per_trial: float | None = None
-    """GPUs of each trial; 1 where the cluster has any, unless given."""
+    """GPUs of each trial, or a share of one (0.25); 1 where the cluster has any, unless given."""
+    concurrency: int | None = None
+    """Trials at once at most; as many as the cluster has room for unless given."""
     cache: Path | None = None
     """Folder of trained generators on each machine; ~/.cache/alss_ray/generators unless given."""
     oracle_workers: int | None = None
@@ -42,88 +52,157 @@ class SweepOptions:
     oracle_timeout: float = 600.0
     """Seconds after which a label is given up and its image refused."""
 
+    def __post_init__(self) -> None:
+        for name, amount in (("cpus", self.cpus_per_trial), ("gpus", self.gpus_per_trial)):
+            least = "above 0" if name == "cpus" else "of 0 or more"
+            if amount is not None and (amount < 0 or (name == "cpus" and amount == 0)):
+                raise UsageError(f"--{name}-per-trial is {amount:g}; give a number {least}.")
+            if amount is not None and amount > 1 and amount % 1:
+                raise UsageError(
+                    f"--{name}-per-trial is {amount:g}; give a share of one, or a whole number above 1."
+                )
+        if self.concurrency is not None and self.concurrency < 1:
+            raise UsageError(f"--concurrency is {self.concurrency}; give 1 or more.")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and what for."""
+
+    space: Space
+    trials: int = 20
+    replicates: int = 1
+    """Paired seeds of every trial; the search sees their mean."""
+    objectives: tuple[str, ...] = ("aulc",)
+    """Names of OBJECTIVES; with two of them the search is for a Pareto front."""
+    rungs: tuple[int, ...] = ()
+    """Numbers of labels at which trials are compared and the worse ones stopped; none for no early stopping."""
+    first: Sequence[Point] = ()
+    """Points that are evaluated before the search proposes any."""
+    each: str | None = None
+    """A searched choice whose values get the same number of trials."""
+    warm_start: Path | None = None
+    """Results folder of an earlier search, whose trials count as evaluated already."""
+    confirm: int = 0
+    """The best so many configurations are run again on fresh seeds at the end."""
+    confirm_seeds: int = 5
+
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be run: `trials` points searched in `space` around `base`, or the given `experiments`."""
+    """What is to be run: the trials of a search around `base`, or the given `experiments`."""
 
     name: str
     options: SweepOptions
     base: Experiment
     """The experiment of every trial where the space says nothing; its seed is the sweep's."""
-    space: Space | None = None
-    trials: int = 0
+    search: Search | None = None
     experiments: Sequence[Experiment] = ()
+
+    def at(self, point: Mapping[str, Scalar]) -> Experiment:
+        """The experiment at a point of the space, with the first seed."""
+        return experiment_from({**flatten(self.base, identity_only=False), **point})
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of every trial."""
+        return range(self.base.seed, self.base.seed + (self.search.replicates if self.search else 1))
+
+    @property
+    def reporting_seeds(self) -> range:
+        """The fresh seeds of what is confirmed, disjoint from those of every search."""
+        first = REPORTING_SEEDS + self.base.seed
+        return range(first, first + (self.search.confirm_seeds if self.search else 0))
+
+    def baseline(self, experiment: Experiment) -> Experiment:
+        """Random selection with the same settings; where that is the strategy, the experiment around the search."""
+        random = dataclasses.replace(experiment, strategy=Random(), generator=None)
+        return self.base if random == experiment else random
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """'max' or 'min' for each objective."""
+        aulc = "max" if self.base.task.higher_is_better else "min"
+        objectives = self.search.objectives if self.search else ("aulc",)
+        return tuple(aulc if name == "aulc" else "min" for name in objectives)
 
     def asked(self) -> dict[str, Any]:
         """What must be the same for the sweep to be resumed."""
-        if self.space is None:
-            return {
-                "kind": "sweep",
-                "name": self.name,
-                "experiments": {e.identity: flatten(e) for e in self.experiments},
-            }
-        fixed = {name: value for name, value in flatten(self.base).items() if name not in self.space}
-        return {"kind": "sweep", "name": self.name, "space": describe(self.space), "experiment": fixed}
+        if self.search is None:
+            listed = {e.identity: flatten(e) for e in self.experiments}
+            return {"kind": "sweep", "name": self.name, "experiments": listed}
+        space = self.search.space
+        return {
+            "kind": "sweep",
+            "name": self.name,
+            "space": describe(space),
+            "experiment": {name: value for name, value in flatten(self.base).items() if name not in space},
+            "objectives": self.search.objectives,
+            "replicates": self.search.replicates,
+            "rungs": self.search.rungs,
+        }
 
     def check(self) -> None:
         """Raise UsageError for anything that would make a trial fail, before there is one."""
-        if self.options.cpus_per_trial < 1:
-            raise UsageError(f"--cpus-per-trial is {self.options.cpus_per_trial}; give 1 or more.")
         from alss_ray.materials import check, materials
 
-        data = materials(self.base.task).data
-        if self.space is None:
+        if self.search is None:
             candidates = list(self.experiments)
         else:
-            if self.trials < 1:
-                raise UsageError(f"--trials is {self.trials}; give 1 or more.")
-            base = flatten(self.base, identity_only=False)
-            candidates = [experiment_from({**base, **point}) for point in corners(self.space)]
+            self._check_search(self.search)
+            candidates = [self.at(point) for point in corners(self.search.space)]
+        data = materials(self.base.task).data
         for experiment in candidates:
             check(experiment, data)
 
+    def _check_search(self, search: Search) -> None:
+        for name, least in (("trials", 1), ("replicates", 1), ("confirm", 0), ("confirm_seeds", 2)):
+            if (value := getattr(search, name)) < least:
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; give {least} or more.")
+        if self.base.seed + search.replicates > REPORTING_SEEDS:
+            raise UsageError(
+                f"--seed {self.base.seed} is too high for {search.replicates} replicates: seeds from "
+                f"{REPORTING_SEEDS} are kept for --confirm."
+            )
+        if search.trials < len(search.first):
+            raise UsageError(
+                f"--trials is {search.trials}, but {len(search.first)} points are to be evaluated first; raise it."
+            )
+        if search.rungs and search.objectives != ("aulc",):
+            raise UsageError(
+                "--early-stopping compares trials by their AULC alone; leave it or --objectives out."
+            )
+
 
 @dataclass(frozen=True)
-class SearchOptions(SweepOptions):
-    """Where a search's results go, how long it is, and what it runs on."""
+class Confirmation:
+    """A configuration that a search found, to be run again on fresh seeds beside its baseline."""
 
-    trials: int = 20
-    """Number of trials, those of an interrupted sweep that is resumed included."""
-
-
-def search(description: str, space: Callable[[Experiment], Space]) -> int:
-    """The whole of a search script: read its command line, search, show the best; returns the exit status.
-
-    Args:
-        space: the search space that suits an experiment. A parameter that stands on the command line is fixed
-            at that value instead.
-    """
-    name = Path(sys.argv[0]).stem
-
-    def work() -> int:
-        parsed = cli.parse(SearchOptions(), description, sys.argv[1:], f"python sweeps/{name}.py")
-        base, options = parsed.experiment, parsed.options
-        searched = {key: part for key, part in space(base).items() if key not in parsed.given}
-        if unknown := searched.keys() - flatten(base).keys():
-            raise UsageError(
-                f"The strategy {flatten(base)['strategy']} has no {min(unknown)} to search; choose another --strategy."
-            )
-        if not searched:
-            raise UsageError(
-                "Every parameter of the search space is fixed on the command line; leave one out."
-            )
-        sweep = Sweep(name, options, base, space=searched, trials=options.trials)
-        folder, failures = run(sweep)
-        show_best(folder, sorted(searched), base.task.higher_is_better)
-        print_next_steps(folder)
-        return 1 if failures else 0
-
-    return cli.guarded(work)
+    point: Point
+    tuned: float
+    """The objective that the search saw."""
+    experiment: Experiment
+    baseline: Experiment
+    """Random selection with the same settings."""
 
 
-def run(sweep: Sweep) -> tuple[Path, int]:
-    """Run a sweep on Ray; returns its results folder and the number of trials that failed.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a sweep."""
+
+    folder: Path
+    failures: int = 0
+    """Trials that failed."""
+    confirmations: Sequence[Confirmation] = ()
+
+
+def replicated(experiment: Experiment, seeds: Sequence[int]) -> list[Experiment]:
+    """The experiment once for each seed."""
+    return [dataclasses.replace(experiment, seed=seed) for seed in seeds]
+
+
+def run(sweep: Sweep) -> Outcome:
+    """Run a sweep on Ray, or as much of it as a dry run needs.
 
     Raises:
         UsageError: bad input, told before any trial starts.
@@ -135,30 +214,7 @@ def run(sweep: Sweep) -> tuple[Path, int]:
     from alss_ray.tune import run_trials  # Ray takes seconds to import: bad input is told before
 
     try:
-        failures = run_trials(sweep, folder)
+        return run_trials(sweep, folder)
     except KeyboardInterrupt:
         print(f"Interrupted; nothing is lost. Add --results {folder} --resume to go on.", file=sys.stderr)
         raise
-    return folder, failures
-
-
-def show_best(folder: Path, searched: Sequence[str], higher_is_better: bool) -> None:
-    """Print the best finished trials of a search."""
-    table = reading.read("rounds", [folder]).table
-    if not len(table):
-        print("No trial has finished a round.")
-        return
-    last = table.filter(pc.equal(table["n_labels"], table["label_budget"]))
-    order = "descending" if higher_is_better else "ascending"
-    best = last.sort_by([(OBJECTIVE, order)]).slice(0, BEST).to_pylist()
-    columns = [*searched, "AULC", "final validation", "final test", "experiment"]
-    keys = [*searched, OBJECTIVE, "val_metric", "test_metric", "experiment"]
-    trained = pc.sum(pc.equal(table["t"], 1).filter(table["generator_trained"])).as_py() or 0
-    keys_used = len(pc.unique(table["generator_key"].drop_null()))
-    print_table(
-        f"The best of {len(last)} finished trials",
-        columns,
-        [[shown(row[key]) for key in keys] for row in best],
-        f"AULC: mean {best[0]['metric'] if best else 'metric'} of the validation curve from 0 labels to the budget. "
-        f"Generators: {keys_used} used, {trained} trained in this sweep.",
-    )

@@ -6,8 +6,8 @@ The question of the paper's discussion: a larger n makes samples plausible and d
 import sys
 
 from alss_ray.config import Experiment
+from alss_ray.search import search
 from alss_ray.space import Choice, Float, Int, Space
-from alss_ray.sweep import search
 
 
 def space(base: Experiment) -> Space:

@@ -20,7 +20,7 @@ from alss_ray.materials import materials
 from alss_ray.published import TABLE1
 from alss_ray.strategies import Random, Si, Snn
 from alss_ray.strategies.stepping import Stepping
-from alss_ray.sweep import Sweep, SweepOptions, run
+from alss_ray.sweep import Sweep, SweepOptions, replicated, run
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,13 @@ def whole_pool(base: Experiment) -> Experiment:
     )
 
 
-def replicates(arm: Experiment, seeds: int) -> list[Experiment]:
-    """The arm once for each seed."""
-    return [dataclasses.replace(arm, seed=arm.seed + k) for k in range(seeds)]
-
-
-def show(folder: Path, base: Experiment, seeds: int) -> None:
+def show(folder: Path, base: Experiment, seeds: range) -> None:
     """Print the test metric's mean and standard deviation over the seeds, beside the paper's rows."""
     rows = reading.read("rounds", [folder]).table.to_pylist()
     unit, scale = ("%", 100) if base.task.higher_is_better else ("x 1000", 1000)
 
     def cell(arm: Experiment, t: int) -> str:
-        wanted = {experiment.identity for experiment in replicates(arm, seeds)}
+        wanted = {experiment.identity for experiment in replicated(arm, seeds)}
         values = [scale * row["test_metric"] for row in rows if row["experiment"] in wanted and row["t"] == t]
         spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
         return f"{np.mean(values):.2f}{spread}" if values else "-"
@@ -98,7 +93,7 @@ def show(folder: Path, base: Experiment, seeds: int) -> None:
         caption += f" All {known.label_budget} labels: {cell(known, 1)}."
         caption += f" Without learning: {scale * rows[0]['test_guess']:.2f}."
     print_table(
-        f"Test {base.task.metric} {unit} on {base.task.name}, mean ± standard deviation over {seeds} paired seeds",
+        f"Test {base.task.metric} {unit} on {base.task.name}, mean ± standard deviation over {len(seeds)} paired seeds",
         ["t", "labels", *columns],
         body,
         caption,
@@ -115,14 +110,16 @@ def work() -> int:
         )
     if options.seeds < 1:
         raise UsageError(f"--seeds is {options.seeds}; give 1 or more.")
-    rows = [replicates(arm, options.seeds) for arm in arms(base).values()]
+    seeds = range(base.seed, base.seed + options.seeds)
+    rows = [replicated(arm, seeds) for arm in arms(base).values()]
     if materials(base.task).data.label_folder is not None:
-        rows.append(replicates(whole_pool(base), options.seeds))
+        rows.append(replicated(whole_pool(base), seeds))
     paired = [experiment for same_seed in zip(*rows, strict=True) for experiment in same_seed]
-    folder, failures = run(Sweep("table1", options, base, experiments=paired))
-    show(folder, base, options.seeds)
-    print_next_steps(folder)
-    return 1 if failures else 0
+    outcome = run(Sweep("table1", options, base, experiments=paired))
+    if not options.dry_run:
+        show(outcome.folder, base, seeds)
+        print_next_steps(outcome.folder)
+    return 1 if outcome.failures else 0
 
 
 if __name__ == "__main__":

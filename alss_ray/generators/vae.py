@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ REPORT_EVERY = 100
 
 @dataclass(frozen=True)
 class Vae:
-    """Bernoulli likelihood summed over pixels, KL weight 1, Gaussian posterior; E(x) is the posterior mean."""
+    """Bernoulli likelihood summed over pixels, KL weight 1, Gaussian posterior; E(x) is its mean or a sample of it."""
 
     latent_dim: int = 3
     """n, the dimension of the latent space."""
@@ -34,6 +34,8 @@ class Vae:
     """Adam's step size for the generator."""
     generator_seed: int = 0
     """The generator's own seed: experiments with other seeds share it, and so do the arms of a comparison."""
+    codes: Literal["mean", "sample"] = "mean"
+    """E(D): the posterior's means, or one sample of each posterior, drawn once for all."""
 
     name: ClassVar[str] = "vae"
 
@@ -46,7 +48,8 @@ class Vae:
 
     def modules(self, image_shape: tuple[int, ...]) -> tuple[Encoder, Decoder]:
         shape = (image_shape, self.latent_dim, self.generator_hidden)
-        return Encoder(*shape), Decoder(*shape)
+        noise = rng.stream(self.generator_seed, "generator", "codes") if self.codes == "sample" else None
+        return Encoder(*shape, noise), Decoder(*shape)
 
     def train(self, images: Tensor, device: torch.device, progress: Progress) -> tuple[nn.Module, nn.Module]:
         with rng.scope(self.generator_seed, "generator", "init"):

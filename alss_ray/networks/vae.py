@@ -9,11 +9,19 @@ from torch import Tensor, nn
 class Encoder(nn.Module):
     """Tables S9 and S11: two layers of `hidden` units, then the posterior's mean and log-variance.
 
-    Called on images `b x C x H x W` in [0, 1] it gives the posterior mean `b x n`, which is E(x).
+    Called on images `b x C x H x W` in [0, 1] it gives E(x), `b x n`: the posterior mean, or where it has a stream
+    of `noise` the next sample of the posterior.
     """
 
-    def __init__(self, image_shape: tuple[int, ...], latent_dim: int, hidden: int) -> None:
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        latent_dim: int,
+        hidden: int,
+        noise: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
+        self.noise = noise
         self.body = nn.Sequential(
             nn.Flatten(),
             nn.Linear(math.prod(image_shape), hidden),
@@ -30,7 +38,11 @@ class Encoder(nn.Module):
         return self.mean(features), self.log_variance(features)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.mean(self.body(images))
+        mean, log_variance = self.posterior(images)
+        if self.noise is None:
+            return mean
+        epsilon = torch.randn(mean.shape, generator=self.noise).to(mean)
+        return mean + epsilon * (0.5 * log_variance).exp()
 
 
 class Decoder(nn.Module):

@@ -1,0 +1,126 @@
+"""What a sweep would run, buy and train, and how long that would take, by what a first trial took."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from alss_ray.config import Experiment
+from alss_ray.generators.store import GeneratorStore, Request
+from alss_ray.materials import materials
+from alss_ray.space import Choice, Float, Space, draw
+from alss_ray.specs import fields
+from alss_ray.sweep import Sweep
+
+DRAWS = 200  # points of a space that stand for it
+LISTED = 1000  # generators that are looked up one by one at most
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep before it is run."""
+
+    trials: int
+    """Trials that are left."""
+    finished: int
+    experiments: int
+    """Experiments that are left: a trial is one for each of its seeds; confirmations are counted, too."""
+    confirming: int
+    """Experiments of these that confirm the best, at most."""
+    labels: int
+    """Training labels that are left to buy, at most."""
+    validation_labels: int
+    generators: int
+    """Generators that may come up, at most."""
+    trained: int
+    """Those of them that the cache holds."""
+    typical: Sequence[Experiment]
+    """Experiments that stand for those that are left."""
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        per = f" of {self.experiments - self.confirming} experiments" if self.experiments else ""
+        lines = [
+            f"Trials left: {self.trials}{per}; {self.finished} finished before.",
+            f"Labels to be bought: {self.labels:,} to train on and {self.validation_labels:,} to validate on, less "
+            "what the label cache holds.",
+            f"Generators to be trained: {self.generators - self.trained}, {self.trained} are in the cache.",
+        ]
+        if self.confirming:
+            lines.insert(1, f"Confirming experiments at the end: up to {self.confirming}.")
+        return lines
+
+    def seconds(self, rows: Sequence[dict[str, Any]], slots: int) -> float:
+        """Time for what is left, by the rounds of experiments that were measured, for so many trials at once."""
+        iterations = sum(row["iterations"] for row in rows)
+        fit = sum(row["fit_seconds"] for row in rows) / iterations
+        phases = ("propose", "append", "evaluate", "checkpoint")
+        around = statistics.fmean(sum(row[f"{name}_seconds"] for name in phases) for row in rows)
+        label = sum(row["label_seconds"] for row in rows) / sum(row["n_new"] for row in rows)
+        trained = [row["generator_seconds"] for row in rows if row["generator_trained"]]
+        work = statistics.fmean(
+            e.rounds * (e.iterations * fit + around) + e.label_budget * label for e in self.typical
+        )
+        # Every seed's experiment may load or train its generator first; only training counts.
+        training = (self.generators - self.trained) * max(trained, default=0.0)
+        return (self.experiments * work + training) / max(1, min(slots, self.trials))
+
+
+def planned(sweep: Sweep, finished: int, left: int, cache: GeneratorStore) -> Plan:
+    """The plan of a sweep of which so many trials are finished."""
+    search = sweep.search
+    if search is None:
+        experiments = list(sweep.experiments)
+        typical, count, confirming = experiments, left, 0
+        wanted = {e.generator for e in experiments if e.generator is not None}
+        generators, trained = len(wanted), _held(wanted, sweep, cache)
+    else:
+        chance = random.Random(sweep.base.seed)
+        typical = [sweep.at(draw(search.space, chance)) for _ in range(DRAWS)]
+        confirming = 2 * search.confirm * search.confirm_seeds
+        count = left * search.replicates + confirming
+        generators, trained = _generators(sweep, search.space, left, cache)
+    budget, validation = sweep.base.label_budget, sweep.base.validation_size
+    labels = count * budget
+    if search is None:
+        share = left / max(1, len(typical))
+        labels = round(share * sum(e.label_budget for e in typical))
+    return Plan(left, finished, count, confirming, labels, count * validation, generators, trained, typical)
+
+
+def _generators(sweep: Sweep, space: Space, trials: int, cache: GeneratorStore) -> tuple[int, int]:
+    """How many generators a search may ask for, and how many of them there are already."""
+    generator = sweep.base.generator
+    if generator is None:
+        return 0, 0
+    known = fields(sweep.base)
+    own = {name: part for name, part in space.items() if known[name].owner == "generator"}
+    if any(isinstance(part, Float) for part in own.values()):
+        return trials, 0
+    values = [
+        part.values if isinstance(part, Choice) else range(int(part.low), int(part.high) + 1)
+        for part in own.values()
+    ]
+    possible = math.prod(map(len, values))
+    if possible > LISTED:
+        return min(possible, trials), 0
+    wanted = {sweep.at(dict(zip(own, point, strict=True))).generator for point in itertools.product(*values)}
+    held = _held(wanted, sweep, cache)
+    return min(possible, held + trials), held
+
+
+def _held(generators: Iterable[Any], sweep: Sweep, cache: GeneratorStore) -> int:
+    shared = materials(sweep.base.task)
+    cpu = torch.device("cpu")
+
+    def key(generator: Any) -> str:
+        return Request(generator, shared.data, shared.fingerprint, cpu, lambda done, total: None).key
+
+    return sum(cache.holds(key(generator)) for generator in generators)

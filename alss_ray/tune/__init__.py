@@ -1,0 +1,206 @@
+"""Sweeps: a search space or a list of experiments becomes Ray Tune trials, each one whole experiment or several.
+
+A trial keeps its state in the results folder under its experiments' identities, and the Optuna study keeps the
+search's. An interrupted sweep is resumed from those two alone; Tune's own experiment state, which is pickled,
+is never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+from ray import tune
+
+from alss_ray import reading, results
+from alss_ray.config import Experiment, UsageError, flatten
+from alss_ray.display import SweepDisplay, duration
+from alss_ray.generators import store
+from alss_ray.generators.desk import DeskSource, open_desk
+from alss_ray.generators.store import GeneratorStore
+from alss_ray.materials import Materials, materials
+from alss_ray.oracles.service import default_workers, open_service
+from alss_ray.plan import planned
+from alss_ray.sweep import Confirmation, Outcome, Sweep, replicated
+from alss_ray.tune.cluster import Share, connected, share
+from alss_ray.tune.events import Events
+from alss_ray.tune.study import StudyTrials
+from alss_ray.tune.trial import AULC, Work, trial
+
+RETRIES = 3  # times a trial is started again after a fault before it is given up
+
+
+def run_trials(sweep: Sweep, folder: Path) -> Outcome:
+    """Run the trials that a sweep's folder still lacks, or the first of them where that is all that is asked for.
+
+    Raises:
+        UsageError: the cluster does not answer or cannot carry a trial, told before any trial starts.
+        KeyboardInterrupt: Ctrl-C; what is done stays, and the sweep can be resumed.
+    """
+    # A failed trial is told by the display, in a line.
+    for logger in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # A continued trial reports its rounds to the study again, under the same steps.
+    warnings.filterwarnings("ignore", message="The reported value is ignored")
+    with connected(sweep.options):
+        part = share(sweep.options)
+        # Not before it is known that there is a cluster for it.
+        results.claim(folder, sweep.asked(), sweep.options.resume)
+        with contextlib.ExitStack() as services:
+            return _Session(sweep, folder, part, services).run()
+
+
+class _Listed:
+    """Trials whose experiments are given."""
+
+    algorithm = scheduler = None
+    num_samples = 1
+
+    def __init__(self, experiments: Sequence[Experiment]) -> None:
+        self.experiments = experiments
+        self.total = self.left = len(experiments)
+        self.labels = sum(experiment.label_budget for experiment in experiments)
+
+    def first(self) -> _Listed:
+        """The first trial alone."""
+        return _Listed(self.experiments[:1])
+
+    @property
+    def param_space(self) -> dict[str, Any]:
+        listed = [flatten(experiment, identity_only=False) for experiment in self.experiments]
+        return {"experiment": tune.grid_search(listed)}
+
+
+_Trials = _Listed | StudyTrials
+
+
+class _Session:
+    """One connection's work on a sweep: its search or list, and what is confirmed at the end."""
+
+    def __init__(self, sweep: Sweep, folder: Path, part: Share, services: contextlib.ExitStack) -> None:
+        self.sweep, self.folder, self.part, self.services = sweep, folder, part, services
+        self.options = sweep.options
+        self.cache = GeneratorStore((self.options.cache or store.default_folder()).expanduser().absolute())
+
+    def run(self) -> Outcome:
+        sweep, folder = self.sweep, self.folder
+        trials = _Listed(sweep.experiments) if sweep.search is None else StudyTrials(sweep, folder)
+        if self.options.dry_run:
+            return self._dry_run(trials)
+        failures = self._tuned(trials)
+        confirmations: list[Confirmation] = []
+        if isinstance(trials, StudyTrials):
+            confirmations = trials.confirmations()
+            arms = dict.fromkeys(e for c in confirmations for e in (c.experiment, c.baseline))
+            again = [e for arm in arms for e in replicated(arm, sweep.reporting_seeds)]
+            failures += self._tuned(_Listed(again))
+        return Outcome(folder, failures, confirmations)
+
+    def _dry_run(self, trials: _Trials) -> Outcome:
+        """Say what is left, and measure a first trial where there is none yet."""
+        finished = trials.total - trials.left
+        plan = planned(self.sweep, finished, trials.left, self.cache)
+        print("\n".join(plan.lines()), flush=True)
+        failures = 0
+        if not finished:
+            print("Measuring the first trial, which is kept ...", file=sys.stderr)
+            failures = self._tuned(trials.first())
+            plan = planned(self.sweep, 1, trials.left - 1, self.cache)
+        rows = reading.read("rounds", [self.folder]).table.to_pylist()
+        if rows:
+            seconds = plan.seconds(rows, self.part.slots)
+            print(f"Time for what is left, {self.part.slots} trials at once: about {duration(seconds)}.")
+        print(f"Go on with the same command, without --dry-run and with --results {self.folder} --resume.")
+        return Outcome(self.folder, failures)
+
+    def _tuned(self, trials: _Trials) -> int:
+        """Have Tune run what is left of the trials, under the live display; returns how many failed."""
+        if not trials.left:
+            return 0
+        sweep = self.sweep
+        higher_is_better = sweep.base.task.higher_is_better
+        display = SweepDisplay(
+            f"{sweep.name}: {sweep.base.task.name}, results in {self.folder}",
+            trials.total,
+            trials.labels,
+            higher_is_better,
+            trials.total - trials.left,
+        )
+        one = len(sweep.modes) == 1
+        with display:
+            grid = tune.Tuner(
+                self._trainable,
+                param_space=trials.param_space,
+                tune_config=tune.TuneConfig(
+                    metric=AULC if one else None,
+                    mode=sweep.modes[0] if one else None,
+                    search_alg=trials.algorithm,
+                    scheduler=trials.scheduler,
+                    num_samples=trials.num_samples,
+                    max_concurrent_trials=self.options.concurrency,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name="tune",
+                    storage_path=str(self.folder),
+                    verbose=0,
+                    callbacks=[Events(display)],
+                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                ),
+            ).fit()
+        ended = [grid[k] for k in range(len(grid))]
+        done = sum(result.error is not None or (result.metrics or {}).get("done", False) for result in ended)
+        if done < trials.left:
+            raise KeyboardInterrupt  # Tune returns from Ctrl-C as if all were well
+        return display.failures
+
+    @functools.cached_property
+    def _trainable(self) -> Any:
+        """The trial function with the materials, the oracle's service and the generators' desk, opened once."""
+        sweep = self.sweep
+        work = Work(
+            flatten(sweep.base, identity_only=False),
+            sweep.seeds,
+            sweep.search.rungs if sweep.search else (),
+            len(sweep.modes) > 1
+            or (sweep.search is not None and "oracle_seconds" in sweep.search.objectives),
+        )
+        function = tune.with_parameters(
+            trial,
+            work=work,
+            shared=self._served(materials(sweep.base.task)),
+            folder=self.folder,
+            source=DeskSource(open_desk(self.cache.folder), self.cache),
+        )
+        return tune.with_resources(function, {"CPU": self.part.cpus, "GPU": self.part.gpus})
+
+    def _served(self, shared: Materials) -> Materials:
+        """The materials with the oracle as trials are to see it.
+
+        That is a service which all trials share, its CPUs set apart before there is a trial, or a cache in each trial.
+        """
+        options = self.options
+        cpus = ray.cluster_resources().get("CPU", 0.0)
+        workers = options.oracle_workers if options.oracle_workers is not None else default_workers(cpus)
+        folder = shared.data.label_folder
+        if folder is None or workers == 0:
+            return shared.cached()
+        if workers + options.cpus_per_trial > cpus:
+            raise UsageError(
+                f"{workers} oracle workers leave no room for a trial of {options.cpus_per_trial} CPUs on {cpus:g}; "
+                "lower --oracle-workers."
+            )
+        service = self.services.enter_context(
+            open_service(shared.oracle, workers, options.oracle_timeout, folder)
+        )
+        return dataclasses.replace(shared, oracle=service.oracle)

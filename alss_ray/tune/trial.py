@@ -1,0 +1,131 @@
+"""One trial: a whole experiment, or the same on several paired seeds, round by round side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from alss_ray import reading, results
+from alss_ray.catalogue import experiment_from
+from alss_ray.config import ExperimentFailed, Scalar, UsageError
+from alss_ray.experiment import Run
+from alss_ray.files import locked
+from alss_ray.generators.desk import DeskSource
+from alss_ray.materials import Materials
+from alss_ray.metrics import aulc
+from alss_ray.sweep import replicated
+
+AULC = "aulc"
+FAILURE = "failure"
+FINISHED = "finished"
+STEPS = "steps"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all trials of a sweep have in common."""
+
+    base: dict[str, Scalar]
+    """The experiment where a trial's configuration says nothing."""
+    seeds: Sequence[int]
+    rungs: Sequence[int]
+    """Numbers of labels at which trials are compared."""
+    timed: bool
+    """Whether the oracle's seconds are an objective."""
+
+
+def trial(config: dict[str, Any], work: Work, shared: Materials, folder: Path, source: DeskSource) -> None:
+    """The trial function that Tune calls in a Ray worker: continued where the folder holds its state.
+
+    It reports after every round, as means over the seeds: `aulc`, `oracle_seconds`, `rounds` and `labels` bought
+    (sums over the seeds), whether it is `finished`, and `steps`: (labels, AULC up to there) for this round, or
+    for all rungs passed. A failure of the experiment's own is reported, not raised: Tune starts anew what raises.
+    """
+    if not (folder / results.MANIFEST).exists():
+        raise UsageError(
+            f"This machine does not see {folder}; put --results on storage that all machines share."
+        )
+    cpus = tune.get_context().get_trial_resources().required_resources.get("CPU", 1)
+    torch.set_num_threads(max(1, int(cpus)))
+    listed = config.get("experiment")
+    experiment = experiment_from(listed or {**work.base, **config})
+    experiments = [experiment] if listed else replicated(experiment, work.seeds)
+    try:
+        with contextlib.ExitStack() as locks:
+            # A search over a few values can propose a point twice at once: the second waits, then finds it done.
+            for each in experiments:
+                locks.enter_context(locked(folder / results.STATE / f"{each.identity}.lock"))
+            _advance([_Replicate(Run(each, shared, folder, source), work) for each in experiments], work)
+    except (UsageError, ExperimentFailed) as error:
+        failed = {AULC: math.nan, "oracle_seconds": math.nan, "rounds": 0, "labels": 0}
+        tune.report({**failed, STEPS: [], FINISHED: False, FAILURE: str(error)})
+
+
+class _Replicate:
+    """One seed's experiment, a round at a time."""
+
+    def __init__(self, run: Run, work: Work) -> None:
+        self.run, self.done = run, run.state.t - 1
+        self.rows = run.rounds()
+        self.oracle_seconds = _label_seconds(run) if work.timed else 0.0
+
+    def reach(self, t: int) -> None:
+        """Have round t done."""
+        if self.done < t:
+            self.oracle_seconds += next(self.rows)["label_seconds"]
+            self.done = t
+        if self.done == self.run.experiment.rounds:
+            for _ in self.rows:  # lets the experiment save that it is over
+                pass
+
+    def labels(self, t: int) -> int:
+        """Training labels after round t."""
+        return self.run.state.history[t - 1][0]
+
+    def aulc(self, t: int, until: float | None = None) -> float:
+        """The objective after round t, or up to a number of labels that it had passed by then."""
+        labels, values, _ = zip(*self.run.state.history[:t], strict=True)
+        return aulc(self.run.guess[0], labels, values, until)
+
+
+def _advance(replicates: Sequence[_Replicate], work: Work) -> None:
+    """Take all seeds through their rounds side by side, and report each round that was not reported before."""
+    rounds = replicates[0].run.experiment.rounds
+    first = min(rounds, min(each.done for each in replicates) + 1)
+    for t in range(first, rounds + 1):
+        for each in replicates:
+            each.reach(t)
+        labels = [each.labels(t) for each in replicates]
+        mean = statistics.fmean(each.aulc(t) for each in replicates)
+        passed = [rung for rung in work.rungs if rung <= min(labels)]
+        at_rungs = [[r, statistics.fmean(each.aulc(t, r) for each in replicates)] for r in passed]
+        tune.report(
+            {
+                AULC: mean,
+                "oracle_seconds": statistics.fmean(each.oracle_seconds for each in replicates),
+                "rounds": t * len(replicates),
+                "labels": sum(labels),
+                STEPS: at_rungs if work.rungs else [[min(labels), mean]],
+                FINISHED: t == rounds,
+            }
+        )
+
+
+def _label_seconds(run: Run) -> float:
+    """What the rounds that are recorded already spent in their label phases."""
+    if run.state.t == 1:
+        return 0.0
+    rows = reading.read("rounds", [run.folder]).table.to_pylist()
+    return sum(
+        row["label_seconds"]
+        for row in rows
+        if row["experiment"] == run.experiment.identity and row["t"] < run.state.t
+    )

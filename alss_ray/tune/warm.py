@@ -1,0 +1,100 @@
+"""Warm start: the finished trials of an earlier search, as far as they lie in this search's space."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from alss_ray import reading, results
+from alss_ray.config import UsageError
+from alss_ray.materials import materials
+from alss_ray.space import holds
+from alss_ray.specs import fields
+from alss_ray.sweep import Sweep
+
+WARM = "warm_start"  # the attribute of a study's trial that names the folder it comes from
+
+
+def earlier_trials(
+    sweep: Sweep, folder: Path, distributions: Mapping[str, BaseDistribution]
+) -> list[FrozenTrial]:
+    """The complete trials of another results folder as trials of this search; what differs is said in a sentence.
+
+    Raises:
+        UsageError: the folder holds no search, one that measured something else, or none of its trials lies here.
+    """
+    assert sweep.search is not None
+    before = _asked(folder)
+    now = sweep.asked()
+    _agree(sweep, folder, before, now)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / results.STUDY}")
+    study = optuna.load_study(study_name=before["name"], storage=storage)
+    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    differences: set[str] = set()
+    found = []
+    for trial in complete:
+        values = {**before["experiment"], **trial.params}
+        outside = {
+            f"{name} {values.get(name)} is outside"
+            for name, part in sweep.search.space.items()
+            if not holds(part, values.get(name))
+        } | {
+            f"{name} was {values.get(name)}, now {value}"
+            for name, value in now["experiment"].items()
+            if name != "seed" and values.get(name) != value
+        }
+        differences |= outside
+        if not outside:
+            found.append(
+                optuna.trial.create_trial(
+                    params={name: values[name] for name in distributions},
+                    distributions=dict(distributions),
+                    values=trial.values,
+                    user_attrs={WARM: str(folder)},
+                )
+            )
+    for name in ("seed", "replicates"):
+        old, new = (part.get(name, part["experiment"].get(name)) for part in (before, now))
+        if old != new:
+            differences.add(f"{name} was {old}, now {new}")
+    said = f"{len(found)} of {len(complete)} finished trials of {folder} lie in this search space"
+    if differences:
+        few = sorted(differences)[:4]
+        said += f" ({'; '.join(few)}{'; ...' if len(differences) > len(few) else ''})"
+    if not found:
+        raise UsageError(f"{said}; leave --warm-start out, or widen the space.")
+    print(f"Warm start: {said}.", file=sys.stderr)
+    return found
+
+
+def _asked(folder: Path) -> dict[str, Any]:
+    """What the earlier search was asked for."""
+    try:
+        before = json.loads((folder / results.MANIFEST).read_text(encoding="utf-8"))["asked"]
+        if (folder / results.STUDY).exists() and "space" in before:
+            return before
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise UsageError(f"{folder} holds no search to start from; give the results folder of one.")
+
+
+def _agree(sweep: Sweep, folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise UsageError unless both searches measured the same thing on the same data."""
+    shared = [f.name for f in fields(sweep.base).values() if f.owner == "task"]
+    names = [
+        name for name in ("task", *shared, "label_budget", "validation_share") if name in now["experiment"]
+    ]
+    pairs = {name: (before["experiment"].get(name), now["experiment"][name]) for name in names}
+    pairs["objectives"] = (before.get("objectives", ["aulc"]), list(now["objectives"]))
+    hashes = set(reading.read("rounds", [folder]).table["data_hash"].to_pylist())
+    fingerprint = materials(sweep.base.task).fingerprint
+    pairs["data hash"] = (", ".join(sorted(hashes)), fingerprint)
+    if differences := [f"{name} was {old}, now {new}" for name, (old, new) in pairs.items() if old != new]:
+        raise UsageError(f"{folder} cannot be a warm start: {'; '.join(differences)}.")

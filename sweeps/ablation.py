@@ -1,0 +1,102 @@
+"""Switch every part of the method one at a time, on paired seeds, against the method as it stands on the command line.
+
+The parts: direction, normalisation, re-drawing, exclusion, decoded or real samples, warm start or retraining, grey or
+mask input, latent posterior mean or sample, and what else the strategy has; random selection is the reference.
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from alss_ray import cli, summary
+from alss_ray.catalogue import experiment_from
+from alss_ray.config import Experiment, Scalar, UsageError, flatten
+from alss_ray.display import print_next_steps, print_table
+from alss_ray.specs import fields
+from alss_ray.strategies import Random
+from alss_ray.sweep import Sweep, SweepOptions, replicated, run
+
+PARTS = {
+    "direction": "direction",
+    "normalise": "normalisation",
+    "redraw_every": "re-drawing",
+    "exclude_labelled": "exclusion",
+    "decoded": "decoded or real samples",
+    "first": "first round",
+    "stepped_from": "points to step from",
+    "spread": "spread of draws",
+    "fed": "grey or mask input",
+    "retrain": "warm start or retraining",
+    "codes": "latent posterior",
+}
+"""Field -> the part of the method that it switches."""
+
+
+@dataclass(frozen=True)
+class AblationOptions(SweepOptions):
+    """Where the ablation's runs go and what they run on."""
+
+    seeds: int = 5
+    """Number of paired seeds, from --seed upwards."""
+
+
+def arms(base: Experiment) -> dict[str, Experiment]:
+    """The method itself and the method with one part switched, by name."""
+    known, values = fields(base), flatten(base, identity_only=False)
+    found = {"as it is": base}
+    for name in (part for part in PARTS if part in known):
+        others: tuple[Scalar, ...] = known[name].allowed or (0 if values[name] else 1,)
+        for other in (value for value in others if value != values[name]):
+            found[f"{name} {other}".lower()] = experiment_from({**values, name: other})
+    return {**found, "random": dataclasses.replace(base, strategy=Random(), generator=None)}
+
+
+def show(folder: Path, base: Experiment, seeds: range) -> None:
+    """Print the final test metric and the AULC of every arm, and its paired differences to the method."""
+    rows = summary.final_rows(folder)
+    body = []
+    for name, arm in arms(base).items():
+        pairs = summary.paired(rows, arm, base, seeds)
+        cells = [name]
+        for column in ("test_metric", "test_aulc"):
+            cells.append(summary.spread([one[column] for one, _ in pairs]))
+            change = [one[column] - other[column] for one, other in pairs]
+            cells.append(summary.difference(change) if arm != base else "")
+        body.append(cells)
+    left_out = [part for name, part in PARTS.items() if name not in fields(base)]
+    print_table(
+        f"{base.task.name}, {flatten(base)['strategy']}: one part switched at a time, {len(seeds)} paired seeds",
+        [
+            "arm",
+            f"final test {base.task.metric}",
+            "difference",
+            f"test AULC ({base.task.metric})",
+            "difference",
+        ],
+        body,
+        "Mean ± standard deviation; paired differences to the first row with their 95% t interval. "
+        f"Not here, as the task or strategy has no such part: {', '.join(left_out) or 'nothing'}.",
+    )
+
+
+def work() -> int:
+    """Parse, run, print."""
+    parsed = cli.parse(AblationOptions(), __doc__ or "", sys.argv[1:], "python sweeps/ablation.py")
+    base, options = parsed.experiment, parsed.options
+    if not base.strategy.needs_embedding:
+        raise UsageError(f"The strategy {flatten(base)['strategy']} has no parts to switch; choose another.")
+    if options.seeds < 1:
+        raise UsageError(f"--seeds is {options.seeds}; give 1 or more.")
+    seeds = range(base.seed, base.seed + options.seeds)
+    rows = [replicated(arm, seeds) for arm in arms(base).values()]
+    paired = [experiment for same_seed in zip(*rows, strict=True) for experiment in same_seed]
+    outcome = run(Sweep("ablation", options, base, experiments=paired))
+    if not options.dry_run:
+        show(outcome.folder, base, seeds)
+        print_next_steps(outcome.folder)
+    return 1 if outcome.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded(work))
