@@ -5,7 +5,13 @@
 
 from __future__ import annotations
 
-from _statistics import (
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from _arms import Arm, Pairing, differing, find, named, pairing
+from _inference import (
     LEVEL,
     Interval,
     holm,
@@ -18,12 +24,6 @@ from _statistics import (
     seeds_needed,
     wilcoxon_p,
 )
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import pyarrow as pa
-from _arms import Arm, Pairing, differing, find, named, pairing
 
 from alss_ray.config import UsageError
 from alss_ray.metrics import display_unit

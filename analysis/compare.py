@@ -19,12 +19,12 @@ import dataclasses
 import json
 import math
 import sys
-from _statistics import Interval
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
+from _inference import Interval
 from _paired import ArmResult, AtRound, Comparison, Difference, Saving, compare
 from _shared import guarded, read
 from _tables import plain
