@@ -54,9 +54,7 @@ class Run:
 
     def aulc(self, budget: int) -> float:
         """Area under the curve from 0 labels to a budget that the run reaches, divided by it (metrics.aulc)."""
-        below = self.labels < budget
-        end = float(np.interp(budget, [0, *self.labels], [self.guess, *self.values]))
-        return aulc(self.guess, [*self.labels[below], budget], [*self.values[below], end])
+        return aulc(self.guess, self.labels.tolist(), self.values.tolist(), until=budget)
 
 
 @dataclass(frozen=True)
