@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from _lines import distinguishing, in_rounds, label, sorting_key
+from _lines import distinguishing, fitting, in_rounds, label, sorting_key
 from _shared import configuration_columns, nearest
 
 from alss_ray.config import UsageError
@@ -163,28 +163,19 @@ def named(arms: Sequence[Arm], name: str | None) -> Arm:
         UsageError: there is none, or several.
     """
     names = [arm.name for arm in arms]
-    parts = set(_parts(name or "random"))
-    exact = [
-        arm
-        for arm in arms
-        if arm.name == name or (name in arm.configurations and len(arm.configurations) == 1)
-    ]
-    fitting = exact or [arm for arm in arms if parts <= set(_parts(arm.name))]
-    if len(fitting) == 1:
-        return fitting[0]
-    quoted = "; ".join(f"'{n}'" for n in names)
-    if fitting:
-        several = "; ".join(f"'{arm.name}'" for arm in fitting)
+    hashed = [arm for arm in arms if arm.configurations == (name,)]
+    found = hashed or [arms[k] for k in fitting(names, name or "random")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = "; ".join(f"'{arm.name}'" for arm in found)
         raise UsageError(f"Several arms could be the baseline; give --baseline one of {several}.")
+    quoted = "; ".join(f"'{n}'" for n in names)
     if name is None:
         raise UsageError(
             f"No arm has the strategy random to be the baseline; give --baseline one of {quoted}."
         )
     raise UsageError(f"--baseline: there is no arm {name!r}; the arms are {quoted}.")
-
-
-def _parts(name: str) -> list[str]:
-    return [part.strip() for part in name.split(",")]
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,16 @@ def _implied(name: str, by: str, settings: Sequence[Mapping[str, Any]]) -> bool:
     return len({(row["strategy"], row[by], row[name]) for row in settings}) == len(causes)
 
 
+def fitting(names: Sequence[str], wanted: str) -> list[int]:
+    """Positions of the lines or arms that a name may mean: the one so named, else all that hold each of its parts.
+
+    'snn, direction=none' is a part of 'snn, alpha=0, direction=none'.
+    """
+    parts = set(wanted.split(", "))
+    exact = [k for k, name in enumerate(names) if name == wanted]
+    return exact or [k for k, name in enumerate(names) if parts <= set(name.split(", "))]
+
+
 def chosen_grouping(table: pa.Table, by: str | None) -> list[str]:
     """The columns that were asked for, else the default ones; raises UsageError for an unknown one."""
     if by is None:

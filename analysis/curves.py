@@ -2,7 +2,8 @@
 
 One line a strategy; where the records hold no more than 8 configurations, one line a configuration, named by
 what tells it from the others. Runs whose evaluations lie at different numbers of labels are interpolated
-linearly, each within its own range. An accuracy is drawn in %, other metrics in the task's own unit.
+linearly, each within its own range. An accuracy is drawn in %, other metrics in the task's own unit. A level line
+shows the baseline's final value, and rings where the other lines first reach it, at the labels that the legend names.
 
 python analysis/curves.py RESULTS
 
@@ -24,10 +25,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tyro
-from _lines import Line, chosen_grouping, lines
+from _inference import labels_to_reach
+from _lines import Line, chosen_grouping, fitting, in_rounds, lines
 from _shared import guarded, read
 
 from alss_ray.config import UsageError
+from alss_ray.metrics import display_unit
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -61,6 +64,9 @@ class CurvesOptions:
     """The metric on the test set or on the validation set."""
     by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN,...")] = None
     """Columns, separated by commas, whose values make a line; chosen as said above unless given."""
+    baseline: str | None = None
+    """The line whose final value is marked on the others: its name in the legend, or a part of it; the one with the
+    strategy random unless given."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER_OR_STEM")] = None
     """Folder for curves.png and curves.svg, or a path to which .png and .svg are added; the first results folder
     unless given."""
@@ -77,6 +83,7 @@ def figure(
     tasks: str,
     inside_rounds: bool = False,
     references: Mapping[str, float] | None = None,
+    mark: Mark | None = None,
 ) -> Figure:
     """The lines with a band of one standard deviation on either side.
 
@@ -86,9 +93,11 @@ def figure(
         tasks: what stands in the title.
         inside_rounds: leave the first climb out of sight, so that later drops can be seen.
         references: name -> value of what is drawn as a level line.
+        mark: the baseline's final value and where it is reached.
     """
-    scale, unit = {"accuracy": (100, " (%)"), "MSE": (1000, " (x 1000)")}.get(metric, (1, ""))
-    columns = 2 if len(found) > 1 and max(len(line.legend) for line in found) < 44 else 1
+    scale, unit = display_unit(metric)
+    legends = [line.legend + (f": {mark.told(k)}" if mark else "") for k, line in enumerate(found)]
+    columns = 2 if len(found) > 1 and max(map(len, legends)) < 44 else 1
     height = 4.6 + 0.24 * -(-len(found) // columns)
     drawn, axes = plt.subplots(figsize=(10 if inside_rounds else 7.4, height), layout="constrained")
     for k, line in enumerate(found):
@@ -97,7 +106,7 @@ def figure(
         marker, size = MARKERS[(k + k // len(COLOURS)) % len(MARKERS)]
         mean, deviation = scale * line.mean, scale * line.deviation
         axes.plot(
-            line.labels, mean, color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.8, label=line.legend,
+            line.labels, mean, color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.8, label=legends[k],
             marker=marker, markersize=size, markeredgecolor="white",
             markeredgewidth=0.6, markevery=_marked(line),
         )  # fmt: skip
@@ -110,6 +119,14 @@ def figure(
         axes.axhline(
             scale * value, color="0.25", linewidth=1.2, linestyle=DASHES[-1 - k % len(DASHES)], label=label
         )
+    if mark is not None:
+        axes.axhline(scale * mark.level, color="0.45", linewidth=0.9, zorder=1)
+        for k, labels in enumerate(mark.labels):
+            if k != mark.baseline and labels is not None:
+                axes.plot(
+                    [labels], [scale * mark.level], marker="o", markersize=12, markerfacecolor="none",
+                    markeredgecolor=COLOURS[k % len(COLOURS)], markeredgewidth=1.6, zorder=5,
+                )  # fmt: skip
     if inside_rounds:
         axes.set_ylim(bottom=scale * _floor(found))
     spread = any(np.isfinite(line.deviation).any() for line in found)
@@ -117,13 +134,59 @@ def figure(
     axes.set_title(f"{tasks}: {what}", fontsize=11)
     inside = "; a round's iterations are spread over the labels it bought" if inside_rounds else ""
     axes.set_xlabel(f"training labels bought{inside}", fontsize=12)
-    axes.set_ylabel(f"{which} {metric}{unit}", fontsize=12)
+    axes.set_ylabel(f"{which} {metric}{unit and f' ({unit.strip()})'}", fontsize=12)
     axes.tick_params(labelsize=10.5)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     drawn.legend(loc="outside lower center", ncols=columns, fontsize=10, frameon=False, handlelength=4)
     return drawn
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The final value of one line, and where the lines first reach it."""
+
+    baseline: int
+    """Position of the line whose value it is."""
+    level: float
+    """Its mean at its last round's end, in the metric's unit."""
+    labels: tuple[float | None, ...]
+    """Labels at which each line's mean, over its rounds' ends, first reaches the level; None where it does not."""
+
+    def told(self, k: int) -> str:
+        """What a line's legend says of it."""
+        labels = self.labels[k]
+        if k == self.baseline:
+            return "ends on the level line"
+        return "does not reach it" if labels is None else f"reaches it at {labels:.0f} labels"
+
+
+def marked(found: Sequence[Line], baseline: str | None, higher_is_better: bool) -> Mark | None:
+    """Where the lines reach the baseline's final value; None where no baseline is named and none is alone random.
+
+    Raises:
+        UsageError: no line, or more than one, has the name that was given.
+    """
+    names = [line.label for line in found]
+    fit = fitting(names, baseline or "random")
+    if len(fit) != 1:
+        if baseline is None:
+            return None
+        which = f"{len(fit)} lines could be" if fit else "There is no line"
+        raise UsageError(f"--baseline: {which} {baseline!r}; the lines are {'; '.join(map(repr, names))}.")
+    if len(found) == 1:
+        return None
+    sign = 1 if higher_is_better else -1
+    base = found[fit[0]]
+    level = base.mean[base.ends][-1]
+    labels = [
+        labels_to_reach(np.array([sign * level]), line.labels[line.ends], sign * line.mean[None, line.ends])[
+            0
+        ]
+        for line in found
+    ]
+    return Mark(fit[0], float(level), tuple(float(n) if np.isfinite(n) else None for n in labels))
 
 
 def _marked(line: Line) -> list[int]:
@@ -157,15 +220,15 @@ def levels(table: pa.Table, rounds: pa.Table, metric: str) -> tuple[pa.Table, di
     Those are runs that bought all their labels in one round, beside others that did not, and, where lower is
     better, the value of the best prediction without learning.
     """
-    at_once = pc.greater_equal(rounds["round_size"], rounds["label_budget"])
     references: dict[str, float] = {}
-    if pc.any(at_once).as_py() and not pc.all(at_once).as_py():
-        whole = rounds.filter(at_once).group_by(["strategy", "label_budget"]).aggregate([(metric, "mean")])
+    if len(in_rounds(rounds)) < len(rounds):
+        at_once = rounds.filter(pc.greater_equal(rounds["round_size"], rounds["label_budget"]))
+        whole = at_once.group_by(["strategy", "label_budget"]).aggregate([(metric, "mean")])
         for row in whole.to_pylist():
             references[f"{row['strategy']}, all {row['label_budget']:,} labels at once"] = row[
                 f"{metric}_mean"
             ]
-        table = table.filter(pc.less(table["round_size"], table["label_budget"]))
+        table = in_rounds(table)
     if not pc.any(rounds["higher_is_better"]).as_py():
         guess = "val_guess" if metric == "val_metric" else "test_guess"
         if (value := pc.mean(rounds[guess]).as_py()) is not None:
@@ -193,7 +256,9 @@ def draw(options: CurvesOptions) -> None:
         raise UsageError(f"{len(found)} lines cannot be told apart; give --by columns with fewer values.")
     tasks = ", ".join(sorted(set(table["task"].to_pylist())))
     which = "validation" if metric == "val_metric" else "test"
-    drawn = figure(found, metrics[0], which, tasks, options.inside_rounds, known)
+    higher_is_better = pc.any(tables["rounds"]["higher_is_better"]).as_py()
+    mark = marked(found, options.baseline, higher_is_better)
+    drawn = figure(found, metrics[0], which, tasks, options.inside_rounds, known, mark)
     path = stem(options.out, options.results[0])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

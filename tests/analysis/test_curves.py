@@ -11,6 +11,7 @@ from _shared import guarded, read
 from synthetic import metric, script, snn, write
 
 from alss_ray import records
+from alss_ray.config import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,29 @@ def test_eight_configurations_keep_their_lines_and_all_that_differs(tmp_path):
     table = rounds(tmp_path)
     assert _lines.default_grouping(table) == ["strategy", "round_size", "alpha"]
     assert len(_lines.lines(table, "test_metric", ["strategy", "round_size", "alpha"])) == 8
+
+
+def test_marks_lie_where_the_baselines_final_value_is_reached(tmp_path):
+    """Random rises to 0.4 at 40 labels; 0.015 n is there at 80/3, 0.005 n never, and from below if lower is better."""
+    for better, sign in ((True, 1), (False, -1)):
+        folder = tmp_path / str(better)
+        for rise, make in ((0.01, synthetic.random), (0.015, snn), (0.005, lambda: snn(direction="none"))):
+            write(
+                folder, make(), range(1, 5), lambda t, r=rise, s=sign: s * 10 * t * r, higher_is_better=better
+            )
+        found = _lines.lines(rounds(folder), "test_metric", ["strategy", "direction"])
+        mark = curves.marked(found, None, better)
+        assert (mark.baseline, mark.level) == (0, pytest.approx(sign * 0.4))
+        assert mark.labels == (pytest.approx(40), pytest.approx(80 / 3), None)
+        drawn = curves.figure(found, "error", "test", "digits", mark=mark)
+        (ring,) = [line for line in drawn.axes[0].lines if line.get_markerfacecolor() == "none"]
+        np.testing.assert_allclose(ring.get_xydata(), [[80 / 3, sign * 0.4]])
+        texts = [text.get_text().partition(": ")[2] for text in drawn.legends[0].get_texts()]
+        assert texts == ["ends on the level line", "reaches it at 27 labels", "does not reach it"]
+        assert curves.marked(found, "direction=none", better).baseline == 2
+    with pytest.raises(UsageError, match="There is no line 'margin'; the lines are 'random'; "):
+        curves.marked(found, "margin", False)
+    assert curves.marked(found[1:], None, False) is None
 
 
 def test_one_run_has_no_band(tmp_path):
