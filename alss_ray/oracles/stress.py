@@ -22,7 +22,7 @@ class StressOracle:
     pressure: float = 16.0
     """Blood pressure on the lumen border at systole, kPa (16 kPa = 120 mmHg)."""
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     """Raise it when the solver's maps change, so that stored labels are not taken for its own."""
 
     def __post_init__(self) -> None:

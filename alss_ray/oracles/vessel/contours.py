@@ -23,6 +23,7 @@ SLACK = 0.05  # pixels: the accuracy to which the 0.5 level of a grey mask place
 WAVE_GREY, WAVE_BINARY = 5.0, 12.0  # pixels: shorter waves of a border are noise of the pixel grid
 WHOLE = 0.49  # a value this far from 0.5 says that the border does not pass through the pixel
 ORDER = 8  # steepness of the filter
+FACING = 0.95  # cosine of the angle to the border's normal up to which a chord counts as a thickness
 EIGHT = np.ones((3, 3), dtype=bool)
 
 
@@ -71,6 +72,14 @@ def wall_from_mask(mask: NDArray[np.generic], spacing: float, harmonics: int) ->
         raise Refused(
             "thin wall", f"The wall is {thinnest:.2f} pixels thick at its thinnest; {THINNEST:g} are needed."
         )
+    for name, border, side in (("lumen", lumen, -1.0), ("outer", outer, 1.0)):
+        fold = _thinnest_fold(border, side)
+        if fold < THINNEST - SLACK:
+            raise Refused(
+                "thin wall",
+                f"A fold of wall between two stretches of the {name} border is {fold:.2f} pixels thick at its "
+                f"thinnest; {THINNEST:g} are needed.",
+            )
     scale = [
         Curve(CubicSpline(c.spline.x, c.spline(c.spline.x) * spacing, bc_type="periodic"), c.length * spacing)
         for c in (lumen, outer)
@@ -288,3 +297,22 @@ def _thinnest(lumen: Curve, outer: Curve) -> float:
     from_outer, to_lumen = outer(t), lumen(t)
     distance, _ = cKDTree(from_outer).query(to_lumen)
     return float(distance.min())
+
+
+def _thinnest_fold(border: Curve, side: float) -> float:
+    """The shortest chord in pixels, below THINNEST, across wall between two stretches of one border; else infinity.
+
+    A thickness is normal to the border at both its ends. ``side`` is 1 where the wall lies on the left of the curve, -1
+    on the right; a slit of lumen is crossed on the other side and does not count.
+    """
+    t = np.arange(1024) / 1024
+    points, tangent = border(t), border(t, 1)
+    into = side * np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) / np.hypot(*tangent.T)[:, None]
+    first, second = cKDTree(points).query_pairs(THINNEST, output_type="ndarray").T
+    chord = points[second] - points[first]
+    length = np.hypot(*chord.T)
+    facing = (
+        np.minimum(np.sum(into[first] * chord, axis=1), -np.sum(into[second] * chord, axis=1))
+        > FACING * length
+    )
+    return float(length[facing].min(initial=np.inf))

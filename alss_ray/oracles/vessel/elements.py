@@ -86,6 +86,8 @@ class Mesh:
         self.size = np.hypot(*(corners[:, 8] - corners[:, 0]).T)
         self.full = self.quadrature(VALUES3, SLOPES3, WEIGHTS3)
         self.area = self.full.weights.sum(axis=1)
+        self.weighted = np.swapaxes(self.full.basis * self.full.weights[..., None], 1, 2)
+        self.inverse_gram = np.linalg.inv(self.weighted @ self.full.basis)
 
     def local(self, field: Array) -> Array:
         """Values [e, 9, ...] at the nodes of every element."""
@@ -95,18 +97,21 @@ class Mesh:
     def quadrature(self, values: Array, slopes: Array, weights: Array) -> Quadrature:
         x = self.local(self.nodes)
         at = values @ x
-        jacobian = np.swapaxes(slopes @ x[:, None], -1, -2)  # [e, g, (x, y), (xi, eta)]
-        (a, b), (c, d) = np.moveaxis(jacobian, (-2, -1), (0, 1))
-        det = (
-            b * c - a * d
-        )  # xi runs counter-clockwise and eta outward, so that the map turns orientation over
+        # [(x, y) by (xi, eta)][e, g]
+        (a, c), (b, d) = np.moveaxis(
+            (slopes.reshape(-1, 9) @ x).reshape(*at.shape[:2], 2, 2), (-2, -1), (0, 1)
+        )
+        det = b * c - a * d  # xi runs counter-clockwise, eta outward: the map turns orientation over
         if det.min() <= 0:
             raise ValueError("folded element")
-        inverse = np.stack([np.stack([-d, c], -1), np.stack([b, -a], -1)], -2) / det[..., None, None]
+        gradients = np.empty((*at.shape[:2], 2, 9))
+        along, across = slopes[:, 0], slopes[:, 1]
+        gradients[:, :, 0] = (c / det)[..., None] * across - (d / det)[..., None] * along
+        gradients[:, :, 1] = (b / det)[..., None] * along - (a / det)[..., None] * across
         basis = np.concatenate(
             [np.ones((*at.shape[:2], 1)), (at - self.centre[:, None]) / self.size[:, None, None]], axis=2
         )
-        return Quadrature(inverse @ slopes, det * weights, basis)
+        return Quadrature(gradients, det * weights, basis)
 
     def rest(self, material: Material) -> State:
         """The unloaded wall, with s as in a moderately strained one, which tempers the first Newton step."""
@@ -118,7 +123,14 @@ class Mesh:
 
 def deformation(mesh: Mesh, u: Array, quadrature: Quadrature) -> Array:
     """F [e, g, 2, 2] with F[..., i, j] = dx_i / dX_j."""
-    result: Array = np.swapaxes(quadrature.gradients @ mesh.local(u)[:, None], -1, -2) + np.eye(2)
+    return gradient_of(mesh, u, quadrature) + np.eye(2)
+
+
+def gradient_of(mesh: Mesh, u: Array, quadrature: Quadrature) -> Array:
+    """du_i / dX_j [e, g, 2, 2] of a nodal field u."""
+    count, points = quadrature.weights.shape
+    slopes = quadrature.gradients.reshape(count, 2 * points, 9) @ mesh.local(u)
+    result: Array = np.swapaxes(slopes.reshape(count, points, 2, 2), -1, -2)
     return result
 
 
@@ -145,39 +157,39 @@ def linearise(mesh: Mesh, state: State, material: Material) -> Linear:
     bend = material.curvature(state.s)
     gap = stretch - material.stretch(state.s) if material.stiffens else np.zeros_like(stretch)
     slope = state.s + bend * gap
-    pressure = np.einsum("egk,ek->eg", q.basis, state.p)
-    cofactor = np.stack([np.stack([d, -c], -1), np.stack([-b, a], -1)], -2)
+    pressure = (q.basis @ state.p[..., None])[..., 0] * q.weights
 
-    w = q.weights
+    # Rows [e, g, (n, i)]: half the derivative of I1, and that of J, with respect to the nodal displacements.
     count = len(mesh.index)
-    stress = (2.0 * slope * w)[..., None, None] * gradient + (pressure * w)[..., None, None] * cofactor
-    force = np.einsum("egij,egjn->eni", stress, q.gradients)
+    dx, dy = q.gradients[:, :, 0], q.gradients[:, :, 1]
+    strain, growth = np.empty((2, count, 9, 9, 2))
+    for rows, (along_x, along_y) in ((strain, ((a, c), (b, d))), (growth, ((d, -b), (-c, a)))):
+        for i in range(2):
+            rows[..., i] = along_x[i][..., None] * dx + along_y[i][..., None] * dy
+    strain, growth = strain.reshape(count, 9, 18), growth.reshape(count, 9, 18)
 
-    # dP_ij / dF_kl = 2 s d_ik d_jl + 4 W'' F_ij F_kl + p d2J; one 2 x 2 block [j, l] for each pair (i, k).
-    stiffness = np.empty((count, 9, 2, 9, 2))
-    flat = q.gradients.reshape(count, 18, 9)
-    for i, k in ((0, 0), (0, 1), (1, 1)):
-        block = (4.0 * bend * w)[..., None, None] * gradient[:, :, i, :, None] * gradient[:, :, k, None, :]
-        if i == k:
-            block[..., 0, 0] += 2.0 * state.s * w
-            block[..., 1, 1] += 2.0 * state.s * w
-        else:
-            block[..., 0, 1] += pressure * w
-            block[..., 1, 0] -= pressure * w
-        part = np.swapaxes(flat, 1, 2) @ (block @ q.gradients).reshape(count, 18, 9)
-        stiffness[:, :, i, :, k] = part
-        if i != k:
-            stiffness[:, :, k, :, i] = np.swapaxes(part, 1, 2)
-
-    weighted = q.basis * w[..., None]
-    rows = np.einsum("egij,egjn->egni", cofactor, q.gradients).reshape(count, 9, 18)
-    volume = np.swapaxes(weighted, 1, 2) @ rows
-    excess = np.einsum("egk,eg->ek", weighted, a * d - b * c - 1.0)
-    gram = np.swapaxes(weighted, 1, 2) @ q.basis
-    stiff: Array = (2.0 * BULK * material.at_rest) * np.linalg.inv(gram)
+    w = q.weights[..., None]
+    force = (2.0 * slope * q.weights)[:, None] @ strain + pressure[:, None] @ growth
+    volume = mesh.weighted @ growth
+    excess = (mesh.weighted @ (a * d - b * c - 1.0)[..., None])[..., 0]
+    stiff = (2.0 * BULK * material.at_rest) * mesh.inverse_gram
     pushed = stiff @ volume
-    tangent = stiffness.reshape(count, 18, 18) + np.swapaxes(volume, 1, 2) @ pushed
-    residual = force.reshape(count, 18) + np.einsum("eki,ek->ei", pushed, excess)
+
+    # dP_ij / dF_kl = 2 s d_ik d_jl + 4 W'' F_ij F_kl + p d2J / dF_ij dF_kl
+    tangent = (
+        np.swapaxes(strain, 1, 2) @ (4.0 * bend[..., None] * w * strain) + np.swapaxes(volume, 1, 2) @ pushed
+    )
+    by_node = tangent.reshape(count, 9, 2, 9, 2)
+    flat = q.gradients.reshape(count, 18, 9)
+    weight = np.repeat(2.0 * state.s * q.weights, 2, axis=1)[..., None]
+    equal = np.swapaxes(flat, 1, 2) @ (weight * flat)
+    by_node[:, :, 0, :, 0] += equal
+    by_node[:, :, 1, :, 1] += equal
+    turned = np.swapaxes(dx, 1, 2) @ (pressure[..., None] * dy)
+    turned = turned - np.swapaxes(turned, 1, 2)
+    by_node[:, :, 0, :, 1] += turned
+    by_node[:, :, 1, :, 0] -= turned
+    residual = force[:, 0] + (excess[:, None] @ pushed)[:, 0]
     return Linear(tangent, -residual, volume, excess, stiff, gradient, gap, bend)
 
 
@@ -189,14 +201,19 @@ def advance(mesh: Mesh, state: State, system: Linear, change: Array, material: M
         system.stiff,
         system.excess + np.einsum("eki,ei->ek", system.volume, local.reshape(-1, 18)),
     )
-    d_gradient = np.swapaxes(mesh.full.gradients @ local[:, None], -1, -2)
-    growth = 2.0 * np.sum(system.gradient * d_gradient, axis=(-2, -1))
+    growth = 2.0 * np.sum(system.gradient * gradient_of(mesh, change, mesh.full), axis=(-2, -1))
     s = state.s + system.bend * (system.gap + growth)
     return State(state.u + change, p, np.maximum(s, material.c1 + 0.5 * (material.at_rest - material.c1)))
 
 
+def on_lumen(mesh: Mesh, matrices: Array) -> Array:
+    """The entries of element matrices [e, 18, 18] between lumen nodes, as a view [around, 3, 2, 3, 2]."""
+    view: Array = matrices.reshape(mesh.around, mesh.across, 3, 3, 2, 3, 3, 2)[:, 0, :, 0, :, :, 0]
+    return view
+
+
 def load(mesh: Mesh, u: Array) -> tuple[Array, Array]:
-    """Derivatives of the lumen's area: first [2 * around, 2] on lumen nodes, second [around, 3, 2, 3, 2]."""
+    """Derivatives of the lumen's area: first [2 * around, 2] on lumen nodes, second [3, 2, 3, 2] for every edge."""
     at = (mesh.nodes + u)[:, 0]
     edges = at[(2 * np.arange(mesh.around)[:, None] + np.arange(3)) % len(at)]
     skew = 0.5 * (_EDGE - _EDGE.T)  # area = sum over edges of x_i skew_ij y_j
@@ -207,7 +224,7 @@ def load(mesh: Mesh, u: Array) -> tuple[Array, Array]:
     second = np.zeros((3, 2, 3, 2))
     second[:, 0, :, 1] = skew
     second[:, 1, :, 0] = skew.T
-    return first, np.broadcast_to(second, (mesh.around, 3, 2, 3, 2))
+    return first, second
 
 
 def lumen_area(mesh: Mesh, u: Array) -> float:

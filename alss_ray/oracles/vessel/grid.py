@@ -20,7 +20,7 @@ from .settings import Refused, Settings
 RAYS, LAYERS = 64, 6  # cells of the control grid
 MESHES = (
     (80, 6),
-    (128, 8),
+    (80, 8),
     (192, 12),
 )  # elements around and across; the first for straight rays and gentle bends
 SHARP = 0.25  # radians between neighbouring cells of the control grid along the lumen
@@ -97,7 +97,9 @@ def grid_for(wall: Wall, settings: Settings) -> Grid:
         )
         if sines(straight[:, [0, -1]]).min() > GOOD:
             return grid
-        control = relaxed(straight, None if finer == 1 or control is None else _doubled(control))
+        if finer == 1 or control is None:  # untangle half the rays and layers first, where steps are cheap
+            control = relaxed(straight[::2, ::2])
+        control = relaxed(straight, None if control is None else _doubled(control))
         if control is not None:
             grid = replace(grid, control=control)
             if _unfolded(grid, settings):

@@ -7,13 +7,18 @@ folded cells but dearer the more they are folded, so that its minimum has none; 
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from .contours import Array
+from .rings import cyclic
 
 SIZE_WEIGHT = 0.1  # weight of even cell areas beside cell shape in the distortion energy
 MOST_STEPS = 60
+ENOUGH = 1e-3  # a smaller share of the energy gained in a step ends the search
+# The two edges (along xi, along eta) at the four corners of a cell from its nodes (layer, ray): [corner, edge, node].
+EDGES = np.array([[[-1, 1, 0, 0], [-1, 0, 1, 0]], [[-1, 1, 0, 0], [0, -1, 0, 1]],
+                  [[0, 0, -1, 1], [-1, 0, 1, 0]], [[0, 0, -1, 1], [0, -1, 0, 1]]], dtype=float)  # fmt: skip
+TO_NODES = EDGES.reshape(8, 4).T
+TO_PAIRS = np.einsum("cen,cfm->nmcef", EDGES, EDGES).reshape(16, 16)
 
 
 def corners(nodes: Array) -> tuple[Array, Array]:
@@ -40,8 +45,9 @@ def relaxed(nodes: Array, start: Array | None = None) -> Array | None:
 
     The search begins at the inner nodes of ``start``, else of ``nodes``. None if cells stay folded.
     """
-    rays, layers = nodes.shape[0], nodes.shape[1] - 1
-    nodes = nodes * np.array([1.0, -1.0])  # makes unfolded cells positive
+    layers = nodes.shape[1] - 1
+    mirror = np.array([1.0, -1.0])  # makes unfolded cells positive
+    nodes = nodes * mirror
     a, _ = corners(nodes)
     # The ideal cell: as long as its borders' cells, and as high as the wall is thick there over the layers.
     height = np.hypot(*(nodes[:, -1] - nodes[:, 0]).T) / layers
@@ -49,103 +55,87 @@ def relaxed(nodes: Array, start: Array | None = None) -> Array | None:
     ends = np.hypot(a[..., 0], a[..., 1])
     share = (np.arange(layers) + 0.5) / layers
     length = (1 - share) * ends[0, :, :1] + share * ends[2, :, -1:]
-    length = np.broadcast_to(length[None], ends.shape)
-    height = np.broadcast_to(height, ends.shape)
-
-    index = np.arange(rays * (layers - 1)).reshape(rays, layers - 1)
-    number = np.full((rays, layers + 1), -1)
-    number[:, 1:-1] = index
-    # Nodes of the corner triangles: (corner, its neighbour along xi, its neighbour along eta), with edge signs.
-    i, j = np.meshgrid(np.arange(rays), np.arange(layers), indexing="ij")
-    k = (i + 1) % rays
-    tri = np.stack(
-        [
-            np.stack([number[i, j], number[k, j], number[i, j], number[i, j + 1]], -1),
-            np.stack([number[i, j], number[k, j], number[k, j], number[k, j + 1]], -1),
-            np.stack([number[i, j + 1], number[k, j + 1], number[i, j], number[i, j + 1]], -1),
-            np.stack([number[i, j + 1], number[k, j + 1], number[k, j], number[k, j + 1]], -1),
-        ]
-    )
+    length, height = (np.broadcast_to(size, ends.shape) for size in (length[None], height))
     if start is not None:
-        nodes = nodes.copy()
-        nodes[:, 1:-1] = start[:, 1:-1] * np.array([1.0, -1.0])
-    return _minimise(nodes, length, height, tri)
+        nodes[:, 1:-1] = start[:, 1:-1] * mirror
+    found = _minimise(nodes, np.stack([1.0 / length, 1.0 / height], axis=-1))
+    return None if found is None else found * mirror
 
 
-def _minimise(nodes: Array, length: Array, height: Array, tri: Array) -> Array | None:
-    unknowns = 2 * nodes.shape[0] * (nodes.shape[1] - 2)
-    # d(entries of A)/d(node coordinates): A = [a / length, b / height], entries ordered ax, ay, bx, by.
-    sign = np.array([-1.0, 1.0, -1.0, 1.0])
-    scale = np.stack([1 / length, 1 / length, 1 / height, 1 / height], -1) * sign
-    entry = np.array([0, 0, 2, 2])
-    rows, cols, vals = [], [], []
-    corner = np.arange(length.size).reshape(length.shape)
-    for n in range(4):
-        free = tri[..., n] >= 0
-        for c in range(2):
-            rows.append(4 * corner[free] + entry[n] + c)
-            cols.append(2 * tri[..., n][free] + c)
-            vals.append(scale[..., n][free])
-    to_a = sparse.csr_matrix(
-        (np.concatenate(vals), (np.concatenate(rows), np.concatenate(cols))),
-        shape=(4 * length.size, unknowns),
-    )
-    weight = (length * height).ravel()
+def _minimise(nodes: Array, scale: Array) -> Array | None:
+    """Newton's method on the inner nodes; ``scale`` [4, rays, layers, 2] divides edges by their ideal lengths."""
+    weight = 1.0 / np.prod(scale, axis=-1)
     weight = weight / weight.mean()
-    x = nodes[:, 1:-1].reshape(-1)
-    a, b = corners(nodes)
-    start = np.concatenate([a / length[..., None], b / height[..., None]], -1).reshape(-1) - to_a @ x
 
-    def energy(entries: Array, eps: float) -> float:
-        e = entries.reshape(-1, 4)
-        det = e[:, 0] * e[:, 3] - e[:, 1] * e[:, 2]
+    def entries(nodes: Array) -> tuple[Array, Array]:
+        """The edges over their ideal lengths (ax, ay, bx, by) [4, rays, layers, 4], and their determinant."""
+        edges = np.stack(corners(nodes), axis=-2) * scale[..., None]
+        (ax, ay), (bx, by) = np.moveaxis(edges, (-2, -1), (0, 1))
+        return edges.reshape(*weight.shape, 4), ax * by - ay * bx
+
+    def energy(nodes: Array, eps: float) -> float:
+        e, det = entries(nodes)
         if eps == 0.0 and det.min() <= 0.0:
             return np.inf
         chi = 0.5 * (det + np.sqrt(eps**2 + det**2))
-        return float(np.sum(weight * (np.sum(e**2, 1) + SIZE_WEIGHT * (1 + det**2)) / chi))
+        return float(np.sum(weight * (np.sum(e**2, -1) + SIZE_WEIGHT * (1 + det**2)) / chi))
 
-    eps, previous = 0.0, np.inf
+    previous = np.inf
     for _ in range(MOST_STEPS):
-        entries = start + to_a @ x
-        e = entries.reshape(-1, 4)
-        det = e[:, 0] * e[:, 3] - e[:, 1] * e[:, 2]
+        e, det = entries(nodes)
         lowest = float(det.min())
         eps = 0.0 if lowest > 1e-3 else float(np.sqrt(1e-6 + 0.04 * lowest**2))
         root = np.sqrt(eps**2 + det**2)
         chi = 0.5 * (det + root)
         dchi = chi / root
-        f = np.sum(e**2, 1) + SIZE_WEIGHT * (1 + det**2)
-        cof = np.stack([e[:, 3], -e[:, 2], -e[:, 1], e[:, 0]], 1)
-        slope = 2 * e / chi[:, None] + ((2 * SIZE_WEIGHT * det - f * dchi / chi) / chi)[:, None] * cof
+        f = np.sum(e**2, -1) + SIZE_WEIGHT * (1 + det**2)
+        cof = np.stack([e[..., 3], -e[..., 2], -e[..., 1], e[..., 0]], -1)
+        slope = 2 * e / chi[..., None] + ((2 * SIZE_WEIGHT * det - f * dchi / chi) / chi)[..., None] * cof
         # Positive part of the second derivative: 2 I / chi, and the convex dependence on the determinant.
         cross = -(2 * dchi / chi**2)
         bend = 2 * SIZE_WEIGHT / chi + 2 * f * dchi**2 / chi**3 - 4 * SIZE_WEIGHT * det * dchi / chi**2
-        hess = (2 / chi)[:, None, None] * np.eye(4) + bend[:, None, None] * cof[:, :, None] * cof[:, None, :]
-        mixed = cross[:, None, None] * (e[:, :, None] * cof[:, None, :] + cof[:, :, None] * e[:, None, :])
-        hess = hess + mixed
-        blocks = sparse.bsr_matrix((weight[:, None, None] * hess, np.arange(len(e)), np.arange(len(e) + 1)))
-        matrix = (to_a.T @ blocks @ to_a).tocsc()
-        gradient = to_a.T @ (weight[:, None] * slope).reshape(-1)
-        move = -splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(gradient)
-        now, step = energy(entries, eps), 1.0
+        mixed = cross[..., None, None] * e[..., :, None] * cof[..., None, :]
+        hess = (2 / chi)[..., None, None] * np.eye(4) + mixed + np.swapaxes(mixed, -1, -2)
+        hess += bend[..., None, None] * cof[..., :, None] * cof[..., None, :]
+        move = _step(weight[..., None] * slope, weight[..., None, None] * hess, np.repeat(scale, 2, axis=-1))
+        now, step = energy(nodes, eps), 1.0
         while step > 1e-4:
-            trial = energy(start + to_a @ (x + step * move), eps)
+            trial = energy(nodes + step * move, eps)
             if trial < now:
                 break
             step *= 0.5
         else:
-            return None if lowest <= 0 else _with(nodes, x)
-        x = x + step * move
-        if eps == 0.0 and previous - trial < 1e-3 * trial:
+            break
+        nodes = nodes + step * move
+        if eps == 0.0 and previous - trial < ENOUGH * trial:
             break
         previous = trial if eps == 0.0 else np.inf
-    entries = (start + to_a @ x).reshape(-1, 4)
-    folded = np.min(entries[:, 0] * entries[:, 3] - entries[:, 1] * entries[:, 2]) <= 0
-    return None if folded else _with(nodes, x)
+    return None if entries(nodes)[1].min() <= 0 else nodes
 
 
-def _with(nodes: Array, x: Array) -> Array:
-    """The grid with its inner nodes replaced, in image orientation again."""
-    nodes = nodes.copy()
-    nodes[:, 1:-1] = x.reshape(nodes.shape[0], -1, 2)
-    return nodes * np.array([1.0, -1.0])
+def _step(slope: Array, hess: Array, scale: Array) -> Array:
+    """Newton's step of all nodes [rays, layers + 1, 2], 0 on the borders.
+
+    First [4, rays, layers, 4] and second derivatives [4, rays, layers, 4, 4] by the edges over their ideal lengths.
+    """
+    _, rays, layers, _ = slope.shape
+    by_edge = (slope * scale).reshape(4, rays, layers, 2, 2).transpose(0, 3, 1, 2, 4)
+    by_node = (TO_NODES @ by_edge.reshape(8, -1)).reshape(2, 2, rays, layers, 2)
+    pairs = (hess * scale[..., :, None] * scale[..., None, :]).reshape(4, rays, layers, 2, 2, 2, 2)
+    pairs = TO_PAIRS @ pairs.transpose(0, 3, 5, 1, 2, 4, 6).reshape(16, -1)
+    # [own or next ray, the same][ray, layer, (node, component), (node, component)]
+    cell = pairs.reshape(2, 2, 2, 2, rays, layers, 2, 2).transpose(1, 3, 4, 5, 0, 6, 2, 7)
+    force = np.zeros((rays, layers + 1, 2))
+    diagonal, onward = np.zeros((2, rays, layers + 1, 2, layers + 1, 2))
+    for layer in range(layers):
+        two = slice(layer, layer + 2)
+        own, following = by_node[:, 0, :, layer], by_node[:, 1, :, layer]
+        force[:, two] -= np.swapaxes(own + np.roll(following, 1, axis=1), 0, 1)
+        diagonal[:, two, :, two] += cell[0, 0, :, layer] + np.roll(cell[1, 1, :, layer], 1, axis=0)
+        onward[:, two, :, two] += cell[0, 1, :, layer]
+    m = 2 * (layers - 1)
+    inner = slice(1, -1)
+    diagonal, onward = (b[:, inner, :, inner].reshape(rays, m, m) for b in (diagonal, onward))
+    move = np.zeros_like(force)
+    move[:, inner] = cyclic(diagonal, onward, force[:, inner].reshape(rays, m)).reshape(rays, layers - 1, 2)
+    return move

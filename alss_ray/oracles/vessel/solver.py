@@ -17,6 +17,10 @@ from .recovery import Field, gauss_stress, pixel_points, places
 from .settings import Refused, Settings
 from .statics import equilibrium
 
+# glibc hands freed memory back and asks for it again at every Newton step; up to half the time would be page faults.
+# It keeps blocks up to the size of the largest one that it has seen freed: this one, whose pages are never touched.
+np.empty(30 << 20, np.uint8)
+
 
 @dataclass(frozen=True)
 class Solution:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from .contours import Array
-from .elements import Mesh, State, advance, deformation, linearise, load
+from .elements import Mesh, State, advance, deformation, linearise, load, on_lumen
 from .material import Material
-from .rings import gather, scatter, solve_ring
+from .rings import scatter, solve_ring
 from .settings import Refused
 
-COARSEST = 9  # node rows across the wall up to which no coarser mesh is solved first
+COARSEST = 5  # node rows across the wall up to which no coarser mesh is solved first
 MAX_ITERATIONS = 20
 PATIENCE = 8  # iterations from which the steps must shrink
-TOLERANCE = 1e-6  # of the largest displacement; Newton's next step would be about its square
+NEAR = 1e-2  # a step this small beside the largest displacement may be the last: the next would be about its square
+BALANCED = 2e-4  # largest relative out-of-balance force; it moves the map by about a tenth of that
+ROUGH = 5e-2  # the same where the state only starts a finer mesh
 ROUNDING = 1e-11  # of the lumen's size: displacements below it are noise
-BALANCED = 1e-5  # largest relative out-of-balance force
 SMALLEST_STEP = 1.0 / 16.0  # of the load
 
 
@@ -54,7 +55,12 @@ def pins(mesh: Mesh) -> list[tuple[int, int]]:
 
 
 def newton(
-    mesh: Mesh, state: State, material: Material, pressure: float, inertia: Inertia | None = None
+    mesh: Mesh,
+    state: State,
+    material: Material,
+    pressure: float,
+    inertia: Inertia | None = None,
+    balanced: float = BALANCED,
 ) -> tuple[State, int] | None:
     """Newton's method at a fixed pressure in kPa; the state and the iterations, or None if it does not converge."""
     held = pins(mesh) if inertia is None else []
@@ -66,12 +72,9 @@ def newton(
             system.tangent += inertia.matrix
             system.force -= inertia.force(mesh, state.u)
         first, second = load(mesh, state.u)
-        strips = gather(mesh, system.tangent)
-        strips[:, :, :2, :, :2] -= pressure * second
-        force = scatter(mesh, system.force)
-        force[:, 0] += pressure * first
+        on_lumen(mesh, system.tangent)[...] -= pressure * second
         try:
-            change = solve_ring(strips, force.reshape(len(force), -1), held).reshape(force.shape)
+            change = solve_ring(mesh, system.tangent, system.force, pressure * first, held)
         except np.linalg.LinAlgError:
             return None
         state = advance(mesh, state, system, change, material)
@@ -79,10 +82,10 @@ def newton(
         moved, size = float(np.abs(change).max()), float(np.abs(state.u).max())
         if not np.isfinite(moved) or size > 10.0 * length or (iteration > PATIENCE and moved > before):
             return None
-        if moved <= max(TOLERANCE * size, ROUNDING * length):
-            # The Gauss-point unknown is kept in its range, so a small step alone does not prove equilibrium.
-            balanced = residual(mesh, state, material, pressure, inertia) < BALANCED
-            return (state, iteration) if balanced else None
+        # The Gauss-point unknown is kept in its range, so a small step alone does not prove equilibrium.
+        small = moved <= max(NEAR * size, ROUNDING * length)
+        if small and residual(mesh, state, material, pressure, inertia) < balanced:
+            return state, iteration
     return None
 
 
@@ -103,7 +106,7 @@ def equilibrium(nodes: Array, material: Material, pressure: float) -> Equilibriu
             known = None
             continue
         start = mesh.rest(material) if known is None else _refined(*known, mesh, material)
-        result = newton(mesh, start, material, pressure)
+        result = newton(mesh, start, material, pressure, balanced=BALANCED if level is nodes else ROUGH)
         if result is None and level is nodes:
             result = _in_steps(mesh, material, pressure)
         known = None if result is None else (mesh, result[0])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from alss_ray.oracles.vessel import REASONS, Refused, Settings, solve
+from alss_ray.oracles.vessel.contours import wall_from_mask
 
 from .shapes import circle, coverage, tube
 
@@ -80,6 +81,46 @@ def test_every_reason_is_covered() -> None:
 def test_the_thinnest_wall_is_named() -> None:
     with pytest.raises(Refused, match=r"1\.[23]\d pixels"):
         solve(thin(), SPACING)
+
+
+def tongue(half: float, slit: float) -> np.ndarray:
+    """A round lumen into which a straight tongue of wall reaches from below, and a straight slit of lumen upwards."""
+    lumen = ring_of_arcs(12.0, half, slit)
+    return coverage(circle(28.0, (32.0, 32.0)), lumen, (64, 64))
+
+
+def ring_of_arcs(radius: float, half: float, slit: float) -> np.ndarray:
+    """The circle with a notch ``2 * half`` wide to its middle and a slot ``2 * slit`` wide 8 pixels out of it."""
+    notch, slot = np.arcsin(half / radius), np.arcsin(slit / radius)
+    right = np.linspace(-np.pi / 2 + notch, np.pi / 2 - slot, 400)
+    left = np.linspace(np.pi / 2 + slot, 3 * np.pi / 2 - notch, 400)
+    tip = np.linspace(np.pi, 0.0, 60)
+    end = np.linspace(0.0, np.pi, 60)
+    parts = [
+        radius * np.exp(1j * right),
+        1j * (radius + 8.0) + slit * np.exp(1j * end),
+        radius * np.exp(1j * left),
+        half * np.exp(1j * tip),
+    ]
+    z = np.concatenate(parts)
+    return np.stack([32.0 + z.real, 32.0 + z.imag], axis=1)
+
+
+@pytest.mark.parametrize(("half", "thin"), [(0.8, True), (0.9, True), (1.1, False), (1.3, False)])
+def test_a_tongue_of_wall_in_the_lumen_is_held_to_two_pixels(half: float, thin: bool) -> None:
+    mask = tongue(half, 2.0)
+    if not thin:
+        assert wall_from_mask(mask, SPACING, 24).repairs == ()
+        return
+    with pytest.raises(
+        Refused, match=r"fold of wall between two stretches of the lumen border is 1\.\d\d pixels"
+    ) as caught:
+        solve(mask, SPACING)
+    assert caught.value.reason == "thin wall"
+
+
+def test_a_narrow_slit_of_lumen_is_no_thin_wall() -> None:
+    assert wall_from_mask(tongue(2.0, 0.8), SPACING, 24).repairs == ()
 
 
 def test_specks_and_pinholes_are_repaired_and_reported() -> None:
