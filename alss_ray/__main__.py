@@ -6,26 +6,26 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from alss_ray import cli, results
 from alss_ray.config import Settings, UsageError, flatten
 from alss_ray.label import label
+from alss_ray.places import Place
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """One experiment: where its results go."""
 
-    out: Path | None = None
-    """Results folder; results/run-<date>-<time> unless given."""
+    out: Place | None = None
+    """Results folder, here or on an object store (s3://bucket/path); results/run-<date>-<time> unless given."""
     resume: bool = False
     """Go on with the experiment that --out holds, from the phase that was not finished."""
     rounds: int | None = None
     """Number of rounds: sets the label budget to this many times the round size."""
     threads: int | None = None
     """CPU threads; as many as torch chooses unless given."""
-    cache: Path | None = None
+    cache: Place | None = None
     """Folder of trained generators, shared by all runs; ~/.cache/alss_ray/generators unless given."""
 
 
@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
         torch.set_num_threads(options.threads)
     shared = materials(experiment.task).cached()
     check(experiment, shared.data)
-    folder = options.out or results.default_folder("run")
+    folder = options.out or Place(results.default_folder("run"))
     asked = {"kind": "run", "name": experiment.identity, "experiment": flatten(experiment)}
     results.claim(folder, asked, options.resume)
     console = Console(stderr=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from alss_ray.config import ROLES, Experiment, Scalar, Settings, UsageError, imported
 from alss_ray.generators import GENERATORS
+from alss_ray.places import Place
 from alss_ray.strategies import STRATEGIES
 from alss_ray.tasks import TASKS
 
@@ -65,10 +66,11 @@ def experiment_from(values: Mapping[str, Scalar]) -> Experiment:
 
 
 def _options(kind: type, values: Mapping[str, Scalar]) -> dict[str, Any]:
-    """The values that are fields of a dataclass, text made into paths where those are wanted."""
+    """The values that are fields of a dataclass, text made into paths and places where those are wanted."""
     hints = typing.get_type_hints(kind)
     options: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(kind) if f.name in values}
     for name, value in options.items():
-        if value is not None and Path in (hints[name], *typing.get_args(hints[name])):
-            options[name] = Path(value)
+        for kind in (Path, Place):
+            if value is not None and kind in (hints[name], *typing.get_args(hints[name])):
+                options[name] = kind(value)
     return options

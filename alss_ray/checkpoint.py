@@ -1,24 +1,24 @@
-"""An experiment's state on disk: safetensors with JSON beside the tensors, atomic, no pickle.
+"""An experiment's state, kept here or on an object store: safetensors with JSON beside the tensors, atomic, no pickle.
 
 Two files: `state.safetensors` is small and saved after every phase; it names the `network-*.safetensors` that
-belongs to it, written only when the weights have changed. The rename of the state is the moment at which a
-phase is done; whatever the state does not name is removed.
+belongs to it, written only when the weights have changed, and before the state. The rename of the state (or its
+put) is the moment at which a phase is done; whatever the state does not name is removed after that.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from alss_ray.config import UsageError
-from alss_ray.files import replacing, told
+from alss_ray.files import StoreError, told
+from alss_ray.places import Place
 
 VERSION = 1
 STATE = "state.safetensors"
@@ -26,11 +26,12 @@ STATE = "state.safetensors"
 Tensors = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
 class Checkpoint:
     """The folder of one experiment's state."""
 
-    folder: Path
+    def __init__(self, folder: Path | Place) -> None:
+        self.folder = Place(folder)
+        self._network: str | None = None  # the one that is there alone
 
     def save_network(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> str:
         """Write weights and optimiser state; returns the file's name, for the next `save`."""
@@ -58,9 +59,11 @@ class Checkpoint:
     def save(self, tensors: Tensors, about: dict[str, Any]) -> None:
         """Commit a phase. `about["network"]` names the network file that stays; older ones are removed."""
         self._write(self.folder / STATE, tensors, {**about, "version": VERSION})
-        for old in (*self.folder.glob("network-*.safetensors"), *self.folder.glob(".*.part")):
-            if old.name != about["network"]:
-                old.unlink(missing_ok=True)
+        if about["network"] != self._network:
+            for old in (*self.folder.list("network-*.safetensors"), *self.folder.list(".*.part")):
+                if old.name != about["network"]:
+                    old.delete()
+            self._network = about["network"]
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
         """The last committed phase; None before the first.
@@ -79,18 +82,21 @@ class Checkpoint:
         return tensors, about
 
     @staticmethod
-    def _write(path: Path, tensors: Tensors, about: dict[str, Any]) -> None:
+    def _write(place: Place, tensors: Tensors, about: dict[str, Any]) -> None:
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        with told("The state", path.parent), replacing(path) as part:
-            save_file(plain, part, {"about": json.dumps(about)})
+        with told("The state", place.parent):
+            place.write(save(plain, {"about": json.dumps(about)}))
 
     @staticmethod
-    def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    def _read(place: Place) -> tuple[Tensors, dict[str, Any]]:
         try:
-            with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return tensors, dict(json.loads(file.metadata()["about"]))
+            content = place.read()
+            tensors = load(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            return tensors, dict(json.loads(header["__metadata__"]["about"]))
+        except StoreError:
+            raise
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise UsageError(
-                f"The checkpoint {path} is damaged ({error}); remove its folder to run this experiment again."
+                f"The checkpoint {place} is damaged ({error}); remove its folder to run this experiment again."
             ) from error

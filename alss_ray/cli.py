@@ -18,8 +18,11 @@ import tyro
 
 from alss_ray.catalogue import find
 from alss_ray.config import ROLES, Experiment, ExperimentFailed, Settings, UsageError
+from alss_ray.places import Place
 
 Options = TypeVar("Options")
+TYPES = tyro.constructors.ConstructorRegistry()
+"""What tyro is to know beside Python's own types."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def parse(
         prog=prog,
         description=description,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
+        registry=TYPES,
     )
     chosen = getattr(read, own_part)
     settings = adjust(chosen, read.experiment)
@@ -105,6 +109,22 @@ def parse(
     flags = {word.split("=")[0] for word in argv if word.startswith("--")}
     given = frozenset(flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags)
     return Parsed(chosen, experiment, given)
+
+
+@TYPES.primitive_rule
+def _place(
+    info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[Place] | None:
+    """A path or a URI on the command line."""
+    if info.type is not Place:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH|URI",
+        instance_from_str=lambda words: Place(words[0]),
+        is_instance=lambda value: isinstance(value, Place),
+        str_from_instance=lambda place: [str(place)],
+    )
 
 
 def _given(argv: Sequence[str], name: str) -> bool:
@@ -129,14 +149,14 @@ def _has_default(f: dataclasses.Field[Any]) -> bool:
 
 def _located(component: Any) -> Any:
     """The component with absolute paths: workers run in folders of their own."""
-    paths = {
-        f.name: value
-        for f in dataclasses.fields(component)
-        if isinstance(value := getattr(component, f.name), Path)
-    }
-    return dataclasses.replace(
-        component, **{name: path.expanduser().absolute() for name, path in paths.items()}
-    )
+    located: dict[str, Path | Place] = {}
+    for f in dataclasses.fields(component):
+        value = getattr(component, f.name)
+        if isinstance(value, Path):
+            located[f.name] = value.expanduser().absolute()
+        elif isinstance(value, Place):
+            located[f.name] = value.absolute()
+    return dataclasses.replace(component, **located)
 
 
 def guarded(work: Callable[[], int]) -> int:

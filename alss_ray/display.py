@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alss_ray.config import Scalar
+from alss_ray.places import Place
 
 QUIET_INTERVAL = 30.0  # seconds between lines where there is no terminal to redraw
 
@@ -164,9 +166,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console.print(caption, style="dim", highlight=False)
 
 
-def print_next_steps(folder: Path) -> None:
+def print_next_steps(folder: Path | Place) -> None:
     """Where the records lie and the two commands to look further."""
+    words = shlex.quote(str(folder))
     query = "select strategy, t, avg(test_metric) from rounds group by all order by all"
     print(f"\nRecords: {folder}")
-    print(f'Ask them:  python analysis/query.py {folder} "{query}"')
-    print(f"Draw them: python analysis/curves.py {folder}")
+    print(f'Ask them:  python analysis/query.py {words} "{query}"')
+    print(f"Draw them: python analysis/curves.py {words}")

@@ -29,6 +29,7 @@ from alss_ray.labelled import LabelledSet
 from alss_ray.labelling import FREE, LABELLED, REFUSED, VALIDATION, Labeller
 from alss_ray.materials import Materials, check
 from alss_ray.metrics import aulc
+from alss_ray.places import Place
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
 from alss_ray.tasks.base import to_unit
@@ -57,12 +58,12 @@ class Run:
         self,
         experiment: Experiment,
         shared: Materials,
-        folder: Path,
+        folder: Path | Place,
         source: GeneratorSource,
         status: Status = lambda text: None,
     ) -> None:
         self.experiment, self.task, self.status = experiment, experiment.task, status
-        self.folder = folder
+        self.folder = Place(folder)
         self.device = default_device()
         self.data, self.fingerprint = shared.data, shared.fingerprint
         check(experiment, self.data)
@@ -73,7 +74,7 @@ class Run:
         self.labeller = Labeller(shared.oracle, self.data.images, self.task.encode)
         self.network, self.optimiser = self._fresh_network()
         self.embedding, self.provenance = self._stage_one(source)
-        self.checkpoint = Checkpoint(folder / "state" / experiment.identity)
+        self.checkpoint = Checkpoint(self.folder / "state" / experiment.identity)
         self.checkpoint_seconds = 0.0
         self.curve: list[Row] = []
         self.state = self._restore() or self._begin()

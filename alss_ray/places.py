@@ -11,10 +11,9 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import functools
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -93,6 +92,13 @@ class Place:
             return self.local.name
         return self._path.rpartition("/")[2] or self._bucket
 
+    @property
+    def parent(self) -> Place:
+        """The folder that this is in."""
+        if self.local is not None:
+            return Place(self.local.parent)
+        return Place(f"{self._store}/{self._path.rpartition('/')[0]}{self._query}")
+
     def absolute(self) -> Place:
         """The same place for processes that work in other folders."""
         return self if self.local is None else Place(self.local.resolve())
@@ -158,6 +164,33 @@ class Place:
         else:
             self._patiently("written", lambda store, path: _put(store, path, content))
 
+    def create(self) -> bool:
+        """Make an empty file here; False where there is one. Of all who try at once, one at most succeeds.
+
+        Raises:
+            StoreError: the store does not answer.
+            OSError: this machine's disk is full or cannot be written to.
+        """
+        if self.local is not None:
+            try:
+                self.local.touch(exist_ok=False)
+            except FileExistsError:
+                return False
+            return True
+        # An object store's put never fails because there is something. So everybody first says that they want the
+        # file and then looks: who sees nobody else, and no file, has it. Listings show every put that is done.
+        if self.exists():
+            return False
+        claim = self.parent / f"{self.name}.{uuid.uuid4().hex}.claim"
+        claim.write(b"")
+        try:
+            if self.parent.list(f"{self.name}*") != [claim]:
+                return False
+            self.write(b"")
+            return True
+        finally:
+            claim.delete()
+
     def delete(self) -> None:
         """Remove the file, if there is one. Raises StoreError."""
         if self.local is not None:
@@ -165,34 +198,6 @@ class Place:
         else:
             with contextlib.suppress(FileNotFoundError):
                 self._patiently("removed", lambda store, path: store.delete_file(path))
-
-    @contextlib.contextmanager
-    def replacing(self) -> Iterator[Path]:
-        """Yield a temporary path of this machine: on success what it holds is at this place at once, as by `write`."""
-        if self.local is not None:
-            with files.replacing(self.local) as part:
-                yield part
-        else:
-            with tempfile.TemporaryDirectory(prefix="alss-ray-") as scratch:
-                part = Path(scratch) / self.name
-                yield part
-                self.write(part.read_bytes())
-
-    @contextlib.contextmanager
-    def fetched(self) -> Iterator[Path]:
-        """Yield a path of this machine with what the file holds, to be read only.
-
-        Raises:
-            FileNotFoundError: there is no such file elsewhere; here, opening the path tells.
-            StoreError: the store does not answer.
-        """
-        if self.local is not None:
-            yield self.local
-        else:
-            with tempfile.TemporaryDirectory(prefix="alss-ray-") as scratch:
-                copy = Path(scratch) / self.name
-                copy.write_bytes(self.read())
-                yield copy
 
     def reached(self) -> tuple[FileSystem, str]:
         """A filesystem of pyarrow's and the path on it, for files that are read in parts. Raises StoreError."""

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from alss_ray.config import UsageError
+from alss_ray.files import StoreError
 from alss_ray.places import Place
 from alss_ray.records import COMPACTED, FOLDER, KEYS, KINDS, SCHEMA_VERSION, SUFFIX
 
@@ -218,7 +219,7 @@ def _read_stream(place: Place, kind: str) -> Stream:
                 batch.validate(full=True)
                 batches.append(batch)
         return Stream(place, pa.Table.from_batches(batches, stream.schema), ended, None)
-    except FileNotFoundError:
+    except (FileNotFoundError, StoreError):
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]

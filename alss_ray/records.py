@@ -1,7 +1,8 @@
 """The records of experiments: Arrow IPC stream files for each attempt, one row a round, or an evaluation, or a sample.
 
 An attempt is one process's go at an experiment; a resumed experiment adds attempts. A row is written out when
-its round is done, so a file that was cut off still gives its whole rows. `alss_ray.reading` reads them back.
+its round is done, so a file that was cut off still gives its whole rows. An object store cannot append: there the
+whole stream is put again with every row. `alss_ray.reading` reads them back.
 Imports neither torch nor Ray.
 
 The column names here are what people type in queries; `COLUMNS` and `CURVE_COLUMNS` describe them, and the
@@ -11,6 +12,7 @@ fields of the experiment's configuration stand beside them under their own names
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from typing import Any
 import pyarrow as pa
 
 from alss_ray.config import Experiment, UsageError, column_types, flatten
-from alss_ray.files import told
+from alss_ray.files import StoreError, told
+from alss_ray.places import Place
 
 SCHEMA_VERSION = 1
 FOLDER = "records"
@@ -134,30 +137,26 @@ class RecordWriter:
     Use as a context manager: leaving it ends the streams properly.
     """
 
-    def __init__(self, folder: Path, experiment: Experiment) -> None:
+    def __init__(self, folder: Path | Place, experiment: Experiment) -> None:
         self._constant = {
             "experiment": experiment.identity,
             "configuration": experiment.configuration,
             **flatten(experiment),
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        self.attempt, self._stem = self._claim(folder, experiment.identity)
+        self._folder = Place(folder)
+        if self._folder.local is not None:
+            self._folder.local.mkdir(parents=True, exist_ok=True)
         self._schemas = {kind: schema(kind, experiment) for kind in KINDS}
-        self._sinks: dict[str, pa.OSFile] = {}
+        self._sinks: dict[str, pa.OSFile | io.BytesIO] = {}
         self._writers: dict[str, pa.ipc.RecordBatchStreamWriter] = {}
+        self.attempt = 0
+        # An attempt belongs to whoever creates its first file.
+        with told("The records", self._folder):
+            while not self._file("rounds").create():
+                self.attempt += 1
 
-    @staticmethod
-    def _claim(folder: Path, identity: str) -> tuple[int, Path]:
-        """The next free attempt number, with the stem of its files: it belongs to whoever creates the first."""
-        attempt = 0
-        while True:
-            stem = folder / f"{identity}-{attempt:03d}"
-            try:
-                Path(f"{stem}.rounds{SUFFIX}").touch(exist_ok=False)
-            except FileExistsError:
-                attempt += 1
-            else:
-                return attempt, stem
+    def _file(self, kind: str) -> Place:
+        return self._folder / f"{self._constant['experiment']}-{self.attempt:03d}.{kind}{SUFFIX}"
 
     def write(self, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows; columns that a row lacks are null there.
@@ -171,17 +170,25 @@ class RecordWriter:
         if unknown := set().union(*full) - set(self._schemas[kind].names):
             raise KeyError(f"the {kind} records have no column {sorted(unknown)}")
         batch = pa.RecordBatch.from_pylist(full, schema=self._schemas[kind])
-        with told("The records", self._stem.parent):
+        file = self._file(kind)
+        with told("The records", self._folder):
             if kind not in self._writers:
-                self._sinks[kind] = pa.OSFile(f"{self._stem}.{kind}{SUFFIX}", "wb")
+                self._sinks[kind] = io.BytesIO() if file.local is None else pa.OSFile(str(file.local), "wb")
                 self._writers[kind] = pa.ipc.new_stream(self._sinks[kind], self._schemas[kind])
             self._writers[kind].write_batch(batch)
+            self._put(kind)
+
+    def _put(self, kind: str) -> None:
+        if isinstance(sink := self._sinks[kind], io.BytesIO):
+            self._file(kind).write(sink.getvalue())
 
     def __enter__(self) -> RecordWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for kind, writer in self._writers.items():
             with contextlib.suppress(OSError):  # without its end a stream still gives its rows
                 writer.close()
+                if not isinstance(error, StoreError):
+                    self._put(kind)
             self._sinks[kind].close()

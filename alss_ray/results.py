@@ -17,7 +17,8 @@ from typing import Any
 
 from alss_ray import provenance
 from alss_ray.config import UsageError
-from alss_ray.files import write_text
+from alss_ray.files import StoreError
+from alss_ray.places import Place
 
 MANIFEST = "manifest.json"
 STATE = "state"
@@ -29,7 +30,7 @@ def default_folder(name: str) -> Path:
     return Path("results") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def examine(folder: Path, asked: Mapping[str, Any], resume: bool) -> bool:
+def examine(folder: Path | Place, asked: Mapping[str, Any], resume: bool) -> bool:
     """Whether the folder is new to this work; False where it holds the same work and that is to be resumed.
 
     Args:
@@ -38,11 +39,12 @@ def examine(folder: Path, asked: Mapping[str, Any], resume: bool) -> bool:
     Raises:
         UsageError: the folder holds other work, or the same work without `resume`, or nothing to resume.
     """
+    folder = Place(folder)
     path = folder / MANIFEST
     asked = json.loads(json.dumps(asked))  # as it was read back: tuples are lists
     if path.exists():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))["asked"]
+            before = json.loads(path.read().decode())["asked"]
             kind, name = before["kind"], before["name"]
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is damaged ({error}); choose another folder.") from error
@@ -56,12 +58,12 @@ def examine(folder: Path, asked: Mapping[str, Any], resume: bool) -> bool:
         return False
     if resume:
         raise UsageError(f"There is nothing to resume in {folder}: it has no {MANIFEST}; leave --resume out.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not folder.is_vacant():
         raise UsageError(f"{folder} exists and holds other things; choose a folder that is new or empty.")
     return True
 
 
-def claim(folder: Path, asked: Mapping[str, Any], resume: bool) -> None:
+def claim(folder: Path | Place, asked: Mapping[str, Any], resume: bool) -> None:
     """Make the folder this work's own by a manifest that says what was asked for; for the rest see `examine`.
 
     Raises:
@@ -79,7 +81,9 @@ def claim(folder: Path, asked: Mapping[str, Any], resume: bool) -> None:
         "cpu": provenance.cpu_model(),
     }
     try:
-        write_text(folder / MANIFEST, json.dumps(about, indent=2) + "\n")
+        (Place(folder) / MANIFEST).write((json.dumps(about, indent=2) + "\n").encode())
+    except StoreError:
+        raise
     except OSError as error:
         raise UsageError(
             f"{folder} cannot be written to ({error.strerror}); choose another folder."

@@ -49,27 +49,6 @@ def test_files_are_written_listed_read_and_removed(folder: Place) -> None:
         (folder / "b.txt").read()
 
 
-def test_a_file_is_made_at_once_and_read_through_a_path(folder: Place) -> None:
-    place = folder / "file.safetensors"
-    with place.replacing() as part:
-        part.write_bytes(b"first")
-        assert not place.exists()
-    with place.fetched() as path:
-        assert path.name == place.name
-        assert path.read_bytes() == b"first"
-
-    def fail_half_way() -> None:
-        with place.replacing() as part:
-            part.write_bytes(b"half")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail_half_way()
-    assert place.read() == b"first"
-    with pytest.raises(FileNotFoundError), (folder / "none").fetched() as path:
-        path.read_bytes()
-
-
 def test_an_object_is_where_other_clients_look_for_it(object_store: ObjectStore, bucket: str) -> None:
     (Place(bucket + "/results/first/") / "records" / "a b.arrow").write(b"content")
     assert object_store.keys(bucket) == ["results/first/records/a b.arrow"]

@@ -1,9 +1,9 @@
 """Sharing stage 1 between all trials of a sweep, on one machine or several: a desk that hands out the training.
 
-The desk is a Ray actor beside the folder of trained generators. Whoever asks first for a generator is told to
-train it, inside the resources it holds anyway, so waiting can never starve the training; the others wait at
-the desk. The trainer renews its lease while it works. A lease that runs out (the trainer or its machine died)
-goes to the next in line, and a file is handed out only when it is whole.
+The desk is a Ray actor before the folder of trained generators, which may lie on an object store. Whoever asks
+first for a generator is told to train it, inside the resources it holds anyway, so waiting can never starve the
+training; the others wait at the desk. The trainer renews its lease while it works. A lease that runs out (the
+trainer or its machine died) goes to the next in line, and a file is handed out only when it is whole.
 """
 
 from __future__ import annotations
@@ -19,33 +19,39 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from alss_ray.files import replacing
-from alss_ray.generators.store import GeneratorStore, Request, Stocked
+from alss_ray.files import told
+from alss_ray.generators.store import GeneratorStore, Request, Stocked, default_folder
+from alss_ray.places import Place
 
 LEASE = 15.0  # seconds without a renewal after which a trainer counts as lost
 POLL = 0.1  # seconds between a waiting caller's looks at the folder
+POLL_ELSEWHERE = 2.0  # the same on an object store, where every look is a request
 
 
 class GeneratorDesk:
     """The actor. It holds nothing but leases, so it may be restarted at any time."""
 
-    def __init__(self, folder: Path, lease: float) -> None:
+    def __init__(self, folder: Place, lease: float) -> None:
         self.store, self.lease = GeneratorStore(folder), lease
+        self.poll = POLL if folder.local is not None else POLL_ELSEWHERE
         self.leases: dict[str, tuple[str, float]] = {}
 
     async def claim(self, key: str, caller: str) -> bytes | None:
         """The trained generator's file, waiting for it if need be; None if the caller is to train it."""
         while True:
-            if self.store.holds(key):
+            # In a thread: leases are renewed also while a store that is away is asked again.
+            content = await asyncio.to_thread(self.store.content, key)
+            if content is not None:
                 self.leases.pop(key, None)
-                return self.store.path(key).read_bytes()
+                return content
             holder, until = self.leases.get(key, (caller, 0.0))
             if holder == caller or until < time.monotonic():
                 self.leases[key] = caller, time.monotonic() + self.lease
                 return None
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(self.poll)
 
     async def renew(self, key: str, caller: str) -> None:
         """The caller is still training."""
@@ -58,16 +64,15 @@ class GeneratorDesk:
 
     async def deliver(self, key: str, content: bytes) -> None:
         """The caller has trained it: keep the file where later sweeps find it."""
-        if not self.store.holds(key):
-            with replacing(self.store.path(key)) as part:
-                part.write_bytes(content)
+        if await asyncio.to_thread(self.store.content, key) is None:
+            await asyncio.to_thread(self.store.path(key).write, content)
 
 
-def open_desk(folder: Path, lease: float = LEASE) -> Any:
+def open_desk(folder: str | Path | Place, lease: float = LEASE) -> Any:
     """Start a desk on this machine for as long as the returned handle lives."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 10_000}
-    return ray.remote(GeneratorDesk).options(scheduling_strategy=here, **options).remote(folder, lease)
+    return ray.remote(GeneratorDesk).options(scheduling_strategy=here, **options).remote(Place(folder), lease)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,11 @@ class DeskSource:
     local: GeneratorStore
     lease: float = LEASE
 
+    @classmethod
+    def before(cls, folder: Place) -> DeskSource:
+        """A desk before a folder; trials look there themselves first, or in the usual one if it is elsewhere."""
+        return cls(open_desk(folder), GeneratorStore(default_folder() if folder.local is None else folder))
+
     def obtain(self, request: Request) -> Stocked:
         """The trained generator: from this machine, from the desk, or by training it here."""
         started = time.monotonic()
@@ -85,18 +95,19 @@ class DeskSource:
         if embedding is not None:
             return Stocked(embedding, request.key, False, time.monotonic() - started)
         caller, path = uuid.uuid4().hex, self.local.path(request.key)
-        content = ray.get(self.desk.claim.remote(request.key, caller))
+        content = _answer(self.desk.claim.remote(request.key, caller))
         if content is not None:
-            with replacing(path) as part:
-                part.write_bytes(content)
+            with told("The generator", self.local.folder):
+                path.write(content)
         try:
             with self._renewed(request.key, caller):
                 stocked = self.local.obtain(request)
+                if content is None:
+                    with told("The generator", self.local.folder):
+                        _answer(self.desk.deliver.remote(request.key, path.read()))
         except BaseException:
             ray.get(self.desk.release.remote(request.key, caller))
             raise
-        if content is None:
-            ray.get(self.desk.deliver.remote(request.key, path.read_bytes()))
         return Stocked(stocked.embedding, request.key, stocked.trained, time.monotonic() - started)
 
     @contextlib.contextmanager
@@ -115,3 +126,11 @@ class DeskSource:
         finally:
             done.set()
             thread.join()
+
+
+def _answer(asked: Any) -> Any:
+    """What the desk says; its errors come as they were raised, without Ray's account of them."""
+    try:
+        return ray.get(asked)
+    except RayTaskError as error:
+        raise error.cause from None

@@ -1,13 +1,15 @@
-"""Stage 1 is trained once: a folder of trained generators, safe for any number of processes on one machine.
+"""Stage 1 is trained once: a folder of trained generators, safe for any number of processes.
 
 A trained generator is a function of the task's data, the architecture, n, the training settings and the seed;
 their hash is its key. Whoever asks first trains, holding the key's lock; the others wait for that lock. The
-kernel drops the lock of a process that dies, so the next in line takes the job over. Files appear whole, by
-rename. `generators/desk.py` shares the same artifacts between the machines of a Ray cluster.
+kernel drops the lock of a process that dies, so the next in line takes the job over. Files appear whole. On an
+object store there is no lock: two who ask at the same moment both train, and get the same.
+`generators/desk.py` shares the same artifacts between the machines of a Ray cluster.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -17,12 +19,13 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from alss_ray.config import UsageError, component_name, digest
-from alss_ray.files import locked, replacing, told
+from alss_ray.files import StoreError, locked, told
 from alss_ray.generators.base import Embedding, Generator, Progress
+from alss_ray.places import Place
 from alss_ray.tasks.base import TaskData
 
 VERSION = 1  # raise when training or the file's layout changes, so that older artifacts are not taken
@@ -69,51 +72,61 @@ class GeneratorSource(Protocol):
     def obtain(self, request: Request) -> Stocked: ...
 
 
-@dataclass(frozen=True)
 class GeneratorStore:
-    """Generators as safetensors files in one folder."""
+    """Generators as safetensors files in one folder, here or on an object store."""
 
-    folder: Path
+    def __init__(self, folder: str | Path | Place) -> None:
+        self.folder = Place(folder)
 
-    def path(self, key: str) -> Path:
+    def path(self, key: str) -> Place:
         return self.folder / f"{key}.safetensors"
 
-    def holds(self, key: str) -> bool:
-        """Whether the folder has this generator whole."""
+    def content(self, key: str) -> bytes | None:
+        """The generator's file; None where the folder does not have it whole."""
         try:
-            with safe_open(self.path(key), "pt") as file:
-                return "codes" in file.keys()  # noqa: SIM118
+            content = self.path(key).read()
+            return content if "codes" in load(content) else None
+        except StoreError:
+            raise
         except (SafetensorError, OSError):
-            return False
+            return None
 
     def obtain(self, request: Request) -> Stocked:
         """The trained generator, from the folder or by training it now."""
         started = time.monotonic()
         trained = False
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / f"{request.key}.lock").touch()
-        except OSError as error:
-            raise UsageError(
-                f"Generators cannot be kept in {self.folder} ({error.strerror}); give another folder with --cache."
-            ) from error
-        with locked(self.folder / f"{request.key}.lock"):
+        with self._reserved(request.key):
             embedding = self.load(request)
             if embedding is None:
                 embedding, trained = self.train(request), True
         return Stocked(embedding, request.key, trained, time.monotonic() - started)
 
+    def _reserved(self, key: str) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from training the same; raises UsageError where the folder cannot be used."""
+        folder = self.folder.local
+        if folder is None:
+            return contextlib.nullcontext()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{key}.lock").touch()
+        except OSError as error:
+            raise UsageError(
+                f"Generators cannot be kept in {folder} ({error.strerror}); give another folder with --cache."
+            ) from error
+        return locked(folder / f"{key}.lock")
+
     def load(self, request: Request) -> Embedding | None:
         """The stored generator; None where there is none or the file is damaged."""
-        if not self.holds(request.key):
+        content = self.content(request.key)
+        if content is None:
             return None
         try:
-            return self._read(request)
+            return self._decoded(request, content)
         except (RuntimeError, KeyError):  # whole, but not the weights of this generator
             return None
 
-    def _read(self, request: Request) -> Embedding:
-        tensors = load_file(self.path(request.key))
+    def _decoded(self, request: Request, content: bytes) -> Embedding:
+        tensors = load(content)
         encoder, decoder = request.generator.modules(request.data.image_shape)
         for prefix, part in (("encoder.", encoder), ("decoder.", decoder)):
             part.load_state_dict(
@@ -135,6 +148,6 @@ class GeneratorStore:
         for prefix, part in (("encoder.", embedding.encoder), ("decoder.", embedding.decoder)):
             tensors |= {prefix + name: t.detach().cpu().contiguous() for name, t in part.state_dict().items()}
         about = {"host": platform.node(), "seconds": round(time.monotonic() - started, 2)}
-        with told("The generator", self.folder), replacing(self.path(request.key)) as part_file:
-            save_file(tensors, part_file, {"about": json.dumps(about)})
+        with told("The generator", self.folder):
+            self.path(request.key).write(save(tensors, {"about": json.dumps(about)}))
         return embedding

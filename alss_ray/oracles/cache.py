@@ -12,28 +12,25 @@ import dataclasses
 import hashlib
 import json
 import os
-import time
 import traceback
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from pyarrow.fs import FileSystem, HadoopFileSystem, LocalFileSystem
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from alss_ray.config import UsageError, component_name
+from alss_ray.files import told
 from alss_ray.oracles.base import ImageBatch, Labels, Oracle
+from alss_ray.places import Place
 
 MAGIC = b"alss-label 1"
-PAUSES = (0.2, 1.0, 3.0)  # seconds before a store that does not answer is tried again
 TIMED_OUT, POISON = "time-out", "poison"  # refusals that say something of the moment, not of the image
-Result = TypeVar("Result")
 
 
 class OracleError(RuntimeError):
@@ -190,26 +187,19 @@ def decode(key: str, content: bytes) -> Verdict | None:
 
 
 class LabelStore:
-    """Entries in a folder of this machine or under a URI that pyarrow reaches (`s3://bucket/path`)."""
+    """Entries in a folder, here or on an object store. Travels to Ray's workers as the folder's name."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path | Place) -> None:
         """Name the folder; it is made when the first label is written.
 
         Raises:
             UsageError: the URI is none that pyarrow knows.
         """
-        self.name = str(folder)
-        if "://" in self.name:
-            try:
-                self.files, self.root = FileSystem.from_uri(self.name)
-            except (OSError, ValueError) as error:
-                raise UsageError(f"The label cache {self.name!r} cannot be used: {error}.") from error
-        else:
-            self.files, self.root = LocalFileSystem(), str(Path(self.name).expanduser().absolute())
+        self.folder = Place(folder).absolute()
 
-    def path(self, key: str) -> str:
-        """Where the entry of `key` lies on the filesystem."""
-        return f"{self.root}/{key[:2]}/{key[2:4]}/{key}.label"
+    def place(self, key: str) -> Place:
+        """Where the entry of `key` lies."""
+        return self.folder / f"{key[:2]}/{key[2:4]}/{key}.label"
 
     def read(self, key: str) -> bytes | None:
         """The entry as it was written; None where there is none or it is damaged.
@@ -217,53 +207,20 @@ class LabelStore:
         Raises:
             OSError: the store does not answer, however often it is asked.
         """
-        content = self._patiently(lambda: self._content(key))
-        return content if content is not None and decode(key, content) is not None else None
+        try:
+            content = self.place(key).read()
+        except FileNotFoundError:
+            return None
+        return content if decode(key, content) is not None else None
 
     def write(self, key: str, content: bytes) -> None:
         """Keep an entry, in the place of whatever is there.
 
         Raises:
-            OSError: the store is full or does not answer, however often it is asked.
+            StoreError: the disk is full, or the store does not answer, however often it is asked.
         """
-        self._patiently(lambda: self._put(self.path(key), content))
-
-    def _content(self, key: str) -> bytes | None:
-        try:
-            with self.files.open_input_file(self.path(key)) as stream:
-                content: bytes = stream.read()
-        except FileNotFoundError:
-            return None
-        return content
-
-    def _put(self, path: str, content: bytes) -> None:
-        if not isinstance(self.files, LocalFileSystem | HadoopFileSystem):
-            with self.files.open_output_stream(path) as stream:  # one put, whole or absent
-                stream.write(content)
-            return
-        self.files.create_dir(path.rpartition("/")[0], recursive=True)
-        part = f"{path}.{uuid.uuid4().hex}.part"
-        try:
-            with self.files.open_output_stream(part) as stream:
-                stream.write(content)
-            if isinstance(self.files, LocalFileSystem):
-                _flush(part)
-            self.files.move(part, path)
-        except OSError:
-            if self.files.get_file_info(part).is_file:
-                self.files.delete_file(part)
-            raise
-
-    def _patiently(self, action: Callable[[], Result]) -> Result:
-        for pause in PAUSES:
-            try:
-                return action()
-            except OSError:
-                time.sleep(pause)
-        try:
-            return action()
-        except OSError as error:
-            raise OSError(f"The label cache {self.name!r} cannot be reached or is full: {error}") from error
+        with told("A label", self.folder):
+            self.place(key).write(content)
 
 
 class CachedOracle:
@@ -274,7 +231,7 @@ class CachedOracle:
     for the same image at the same moment both buy it, with the same result; the service buys it once.
     """
 
-    def __init__(self, oracle: Oracle, folder: str | Path, chunk: int = 1) -> None:
+    def __init__(self, oracle: Oracle, folder: str | Path | Place, chunk: int = 1) -> None:
         """Keep the labels of `oracle` in `folder`, a path or a URI.
 
         Raises:
@@ -314,12 +271,3 @@ class CachedOracle:
                 known[key] = verdict
         self.tally.asked += len(keys)
         return assemble([known[key] for key in keys], len(missing))
-
-
-def _flush(path: str) -> None:
-    """Have the disk hold the file before its name does: a label may have cost minutes."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

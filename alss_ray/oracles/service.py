@@ -35,6 +35,7 @@ from alss_ray.oracles.cache import (
 )
 from alss_ray.oracles.desk import OracleDesk
 from alss_ray.oracles.worker import OracleWorker
+from alss_ray.places import Place
 
 QUEUE_LIMIT = 1024  # images that wait for a worker before callers wait for room
 CHUNK, IN_FLIGHT = 64, 4  # images a request, requests of one caller at a time
@@ -163,7 +164,7 @@ def open_service(
     oracle: Oracle,
     workers: int,
     timeout: float,
-    cache_folder: str | Path,
+    cache_folder: str | Path | Place,
     resource: str | None = None,
     *,
     queue_limit: int = QUEUE_LIMIT,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alss_ray.oracles.base import Oracle
+from alss_ray.places import Place
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class TaskData:
     test_targets: Tensor
     """`M x ...`: class indices (int64) or maps (float32)."""
     oracle: Oracle
-    label_folder: Path | None = None
+    label_folder: Path | Place | None = None
     """Where bought labels are kept; None where the oracle only reads labels that are stored already."""
 
     @property

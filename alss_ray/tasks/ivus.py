@@ -16,6 +16,7 @@ from alss_ray.networks.stress_net import StressNet
 from alss_ray.oracles.base import ImageBatch, Oracle
 from alss_ray.oracles.cache import CachedOracle, default_folder
 from alss_ray.oracles.stress import StressOracle
+from alss_ray.places import Place
 from alss_ray.tasks.base import TaskData
 from alss_ray.tasks.masks import read_masks
 from alss_ray.tasks.phantoms import make_phantoms
@@ -46,8 +47,8 @@ class Ivus:
     """Who labels: alss_ray's finite-element solver, or your own oracle as package.module:Name."""
     phantom_seed: int = 0
     """Seed of the phantoms, the same for all experiments that are compared."""
-    labels: Path | None = local(default=None)
-    """Folder of bought labels; ~/.cache/alss_ray/labels unless given."""
+    labels: Place | None = local(default=None)
+    """Folder of bought labels, here or on an object store (s3://bucket/path); ~/.cache/alss_ray/labels unless given."""
 
     name: ClassVar[str] = "ivus"
     metric: ClassVar[str] = "MSE"
@@ -91,7 +92,7 @@ class Ivus:
         oracle: Oracle = StressOracle(spacing, self.pressure) if stress else imported("oracle", self.oracle)()
         # At least the first vessel is left to the pool.
         test = torch.from_numpy(group >= max(1, np.quantile(group, POOL_SHARE, method="higher")))
-        folder = (self.labels or default_folder()).expanduser().absolute()
+        folder = (self.labels or Place(default_folder())).absolute()
         answer = CachedOracle(oracle, folder).label(ImageBatch(images[test], test.nonzero()[:, 0]))
         good = torch.tensor([k not in answer.refusals for k in range(int(test.sum()))])
         if not good.any():

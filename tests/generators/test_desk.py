@@ -95,7 +95,7 @@ def test_of_many_trials_with_folders_of_their_own_one_trains(desk: Any, tmp_path
     told = ray.get([trial(desk, 1, folder) for folder in folders], timeout=WAIT)
     assert sorted(trained for trained, _ in told) == [False, False, True]
     assert {got for _, got in told} == {reference(1)}
-    assert all(GeneratorStore(folder).holds(request(1).key) for folder in folders)
+    assert all(GeneratorStore(folder).content(request(1).key) for folder in folders)
     assert sum((folder / "training").exists() for folder in folders) == 1
     assert ray.get(trial(desk, 1, tmp_path / "later"), timeout=WAIT) == (False, reference(1))
 
@@ -127,9 +127,7 @@ def test_a_trial_beside_a_stored_generator_needs_no_desk(tmp_path: Path) -> None
 
 
 def test_a_damaged_file_at_the_desk_is_trained_anew(tmp_path: Path) -> None:
-    path = GeneratorStore(tmp_path / "desk").path(request(5).key)
-    path.parent.mkdir()
-    path.write_bytes(b"half a file")
+    GeneratorStore(tmp_path / "desk").path(request(5).key).write(b"half a file")
     other_desk = open_desk(tmp_path / "desk", LEASE)
     assert ray.get(trial(other_desk, 5, tmp_path / "one"), timeout=WAIT) == (True, reference(5))
     assert ray.get(trial(other_desk, 5, tmp_path / "two"), timeout=WAIT) == (False, reference(5))

@@ -47,6 +47,12 @@ def content(embedding: Embedding) -> str:
     return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
 
+def path_of(store: GeneratorStore) -> Path:
+    path = store.path(request().key).local
+    assert path is not None
+    return path
+
+
 def ask(folder: Path, out: Path, stuck: bool) -> None:
     """A process that wants the generator; a stuck one never gets past the middle of its training."""
     torch.set_num_threads(1)
@@ -88,14 +94,14 @@ def reference() -> str:
 
 def test_the_second_to_ask_is_given_what_the_first_trained(tmp_path: Path, reference: str) -> None:
     store = GeneratorStore(tmp_path / "new" / "folder")
-    assert not store.holds(request().key)
+    assert store.content(request().key) is None
     heard = []
     first, second = (store.obtain(request(progress=lambda *k: heard.append(k))) for _ in range(2))
     assert (first.trained, second.trained) == (True, False)
     assert heard == [(100, 200), (200, 200)]
     assert first.key == second.key == request().key
     assert content(first.embedding) == content(second.embedding) == reference
-    assert store.holds(request().key)
+    assert store.content(request().key) is not None
     assert not any(p.requires_grad for p in second.embedding.decoder.parameters())
     assert not second.embedding.decoder.training
 
@@ -135,7 +141,7 @@ def write_half(folder: Path, ready: Path) -> None:
     from alss_ray.files import locked, replacing
 
     key = request().key
-    with locked(folder / f"{key}.lock"), replacing(GeneratorStore(folder).path(key)) as part:
+    with locked(folder / f"{key}.lock"), replacing(folder / f"{key}.safetensors") as part:
         part.write_bytes(whole[: len(whole) // 2])
         ready.touch()
         time.sleep(600)
@@ -144,11 +150,11 @@ def write_half(folder: Path, ready: Path) -> None:
 def test_a_half_written_file_is_never_read(tmp_path: Path, reference: str) -> None:
     store, ready = GeneratorStore(tmp_path), tmp_path / "ready"
     store.obtain(request())
-    store.path(request().key).rename(tmp_path / "whole")
+    path_of(store).rename(tmp_path / "whole")
     writer = processes.Process(target=write_half, args=(tmp_path, ready), daemon=True)
     writer.start()
     until(ready.exists)
-    assert not store.holds(request().key)
+    assert store.content(request().key) is None
     writer.kill()
     writer.join(WAIT)
     got = store.obtain(request())
@@ -171,10 +177,10 @@ def test_a_damaged_file_is_trained_anew(
     tmp_path: Path, damage: Callable[[bytes], bytes], reference: str
 ) -> None:
     store = GeneratorStore(tmp_path)
-    path = store.path(request().key)
+    path = path_of(store)
     store.obtain(request())
     path.write_bytes(damage(path.read_bytes()))
-    assert not store.holds(request().key)
+    assert store.content(request().key) is None
     got = store.obtain(request())
     assert got.trained
     assert content(got.embedding) == reference
@@ -185,7 +191,7 @@ def test_a_damaged_file_is_trained_anew(
 def test_a_file_with_parts_missing_is_trained_anew(tmp_path: Path, kept: list[str], reference: str) -> None:
     store = GeneratorStore(tmp_path)
     store.obtain(request())
-    path = store.path(request().key)
+    path = path_of(store)
     tensors = load_file(path)
     save_file({name: tensors[name].clone() for name in kept}, path)
     got = store.obtain(request())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pyarrow.fs import FileSystem
 
 from alss_ray.config import UsageError, local
-from alss_ray.oracles import cache
+from alss_ray.files import StoreError
 from alss_ray.oracles.base import ImageBatch, Labels
 from alss_ray.oracles.cache import (
     CachedOracle,
@@ -246,11 +246,10 @@ def test_concurrent_writers_never_show_half_an_entry(tmp_path):
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(work, range(120)))
-    assert entries(tmp_path) == [Path(store.path(KEY))]
+    assert entries(tmp_path) == [store.place(KEY).local]
 
 
 def test_a_failed_write_leaves_the_old_entry_and_no_litter(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "PAUSES", (0.0,))
     store = LabelStore(tmp_path)
     old = encode(KEY, Verdict(torch.zeros(2)))
     store.write(KEY, old)
@@ -259,37 +258,23 @@ def test_a_failed_write_leaves_the_old_entry_and_no_litter(tmp_path, monkeypatch
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"cannot be reached or is full.*No space left"):
+    with pytest.raises(StoreError, match=rf"label cannot be written in {tmp_path} .*No space left"):
         store.write(KEY, encode(KEY, Verdict(torch.ones(2))))
     assert store.read(KEY) == old
-    assert entries(tmp_path) == [Path(store.path(KEY))]
+    assert entries(tmp_path) == [store.place(KEY).local]
 
 
-def test_a_store_that_is_away_for_a_moment_is_asked_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "PAUSES", (0.0, 0.0))
-    store = LabelStore(tmp_path)
-    content = encode(KEY, Verdict(torch.zeros(2)))
-    store.write(KEY, content)
-    faults = iter([OSError("away"), OSError("away")])
-    honest = store._content
-
-    def moody(key: str) -> bytes | None:
-        for fault in faults:
-            raise fault
-        return honest(key)
-
-    monkeypatch.setattr(store, "_content", moody)
-    assert store.read(KEY) == content
-
-
-def test_an_object_store_gets_one_put(monkeypatch):
-    store = LabelStore("mock://bucket/labels")
-    assert isinstance(store.files, FileSystem)
-    content = encode(KEY, Verdict(torch.zeros(2)))
-    assert store.read(KEY) is None
-    store.files.create_dir(store.path(KEY).rpartition("/")[0], recursive=True)  # buckets have no folders
-    store.write(KEY, content)
-    assert store.read(KEY) == content
+def test_labels_on_an_object_store_are_bought_once(bucket, object_store):
+    images = batch(10, 1, 20)
+    first, second = (CachedOracle(Halving(), f"{bucket}/labels") for _ in range(2))
+    labels = first.label(images)
+    again = pickle.loads(pickle.dumps(second)).label(images)
+    assert first.oracle.seen == [10, 1, 20]
+    assert second.oracle.seen == []
+    assert torch.equal(labels.values, again.values)
+    assert labels.refusals == again.refusals == {1: "too dark"}
+    keys = [image_key(first.identity, image) for image in images]
+    assert object_store.keys(bucket) == sorted(f"labels/{key[:2]}/{key[2:4]}/{key}.label" for key in keys)
 
 
 def test_a_uri_that_pyarrow_does_not_know_is_refused():
