@@ -123,4 +123,4 @@ def _held(generators: Iterable[Any], sweep: Sweep, cache: GeneratorStore) -> int
     def key(generator: Any) -> str:
         return Request(generator, shared.data, shared.fingerprint, cpu, lambda done, total: None).key
 
-    return sum(cache.holds(key(generator)) for generator in generators)
+    return sum(cache.content(key(generator)) is not None for generator in generators)
