@@ -15,11 +15,6 @@ from alss_ray.results import default_folder, examine
 from alss_ray.space import Point, Space, corners, describe
 from alss_ray.strategies import Random
 
-OBJECTIVES = {
-    "aulc": "AULC of the validation metric (alss_ray/metrics.py)",
-    "oracle_seconds": "seconds that an experiment spent in its label phases",
-}
-"""What a search can optimise, under the names that trials report."""
 HALVING = 3
 """Early stopping lets one trial in so many go on at a rung."""
 REPORTING_SEEDS = 1_000_000
@@ -74,7 +69,7 @@ class Search:
     replicates: int = 1
     """Paired seeds of every trial; the search sees their mean."""
     objectives: tuple[str, ...] = ("aulc",)
-    """Names of OBJECTIVES; with two of them the search is for a Pareto front."""
+    """'aulc' (alss_ray/metrics.py), and for a Pareto front 'oracle_seconds', as trials report them."""
     rungs: tuple[int, ...] = ()
     """Numbers of labels at which trials are compared and the worse ones stopped; none for no early stopping."""
     first: Sequence[Point] = ()

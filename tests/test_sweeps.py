@@ -11,66 +11,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from helpers import buyers, lasting, sold
+from sweeping import environment, started, states, sweep, until
 
 from alss_ray import reading
-
-ROOT = Path(__file__).parent.parent
-SMALL = ["--round-size", "10", "--label-budget", "30", "--iterations", "12", "--evaluate-every", "5",
-         "--validation-share", "1.0"]  # fmt: skip
-
-
-def command(script: str, folder: Path, *words: str) -> list[str]:
-    generator = [] if "random" in words else ["--generator-iterations", "200"]
-    places = ["--results", str(folder), "--cache", str(folder.parent / "generators")]
-    task = [] if "--task" in words else ["--task", "digits"]
-    return [sys.executable, str(ROOT / "sweeps" / script), *places, *SMALL, *generator, *task, *words]
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT / "tests"), "COLUMNS": "150"}
-
-
-def sweep(script: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(script, folder, *words), capture_output=True, text=True, timeout=300, env=environment()
-    )
-
-
-@contextlib.contextmanager
-def started(script: str, folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """A sweep in a process group of its own, which is gone afterwards whatever happens."""
-    process = subprocess.Popen(
-        command(script, folder, *words),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
-
-
-def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    """Wait for something to become true."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not come about in time"
-        time.sleep(0.02)
-
-
-def states(folder: Path) -> list[str]:
-    """The states of the study's trials."""
-    study = optuna.load_study(study_name="latent_dim", storage=f"sqlite:///{folder / 'study.db'}")
-    return [trial.state.name for trial in study.trials]
 
 
 def table1(folder: Path, ledger: Path, *words: str) -> list[Any]:

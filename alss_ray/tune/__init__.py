@@ -19,6 +19,7 @@ from typing import Any
 
 import optuna
 import ray
+from optuna.trial import FrozenTrial
 from ray import tune
 
 from alss_ray import reading, results
@@ -35,6 +36,7 @@ from alss_ray.tune.cluster import Share, connected, share
 from alss_ray.tune.events import Events
 from alss_ray.tune.study import StudyTrials
 from alss_ray.tune.trial import AULC, Work, trial
+from alss_ray.tune.warm import earlier_trials
 
 RETRIES = 3  # times a trial is started again after a fault before it is given up
 
@@ -52,12 +54,13 @@ def run_trials(sweep: Sweep, folder: Path) -> Outcome:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # A continued trial reports its rounds to the study again, under the same steps.
     warnings.filterwarnings("ignore", message="The reported value is ignored")
+    earlier = earlier_trials(sweep)
     with connected(sweep.options):
         part = share(sweep.options)
         # Not before it is known that there is a cluster for it.
         results.claim(folder, sweep.asked(), sweep.options.resume)
         with contextlib.ExitStack() as services:
-            return _Session(sweep, folder, part, services).run()
+            return _Session(sweep, folder, part, services).run(earlier)
 
 
 class _Listed:
@@ -66,14 +69,26 @@ class _Listed:
     algorithm = scheduler = None
     num_samples = 1
 
-    def __init__(self, experiments: Sequence[Experiment]) -> None:
-        self.experiments = experiments
-        self.total = self.left = len(experiments)
-        self.labels = sum(experiment.label_budget for experiment in experiments)
+    def __init__(self, experiments: Sequence[Experiment], folder: Path) -> None:
+        self.total = len(experiments)
+        rows = []
+        with contextlib.suppress(UsageError):  # there are no records yet
+            rows = reading.read("rounds", [folder]).table.select(["experiment", "t"]).to_pylist()
+        done = {(row["experiment"], row["t"]) for row in rows}
+        self.experiments = [e for e in experiments if (e.identity, e.rounds) not in done]
+
+    @property
+    def left(self) -> int:
+        return len(self.experiments)
+
+    @property
+    def labels(self) -> int:
+        return sum(experiment.label_budget for experiment in self.experiments)
 
     def first(self) -> _Listed:
         """The first trial alone."""
-        return _Listed(self.experiments[:1])
+        self.experiments = self.experiments[:1]
+        return self
 
     @property
     def param_space(self) -> dict[str, Any]:
@@ -92,9 +107,13 @@ class _Session:
         self.options = sweep.options
         self.cache = GeneratorStore((self.options.cache or store.default_folder()).expanduser().absolute())
 
-    def run(self) -> Outcome:
+    def run(self, earlier: Sequence[FrozenTrial]) -> Outcome:
+        """Everything that is left of the sweep; `earlier` trials count as evaluated by its search."""
         sweep, folder = self.sweep, self.folder
-        trials = _Listed(sweep.experiments) if sweep.search is None else StudyTrials(sweep, folder)
+        if sweep.search is None:
+            trials: _Trials = _Listed(sweep.experiments, folder)
+        else:
+            trials = StudyTrials(sweep, folder, earlier)
         if self.options.dry_run:
             return self._dry_run(trials)
         failures = self._tuned(trials)
@@ -103,19 +122,19 @@ class _Session:
             confirmations = trials.confirmations()
             arms = dict.fromkeys(e for c in confirmations for e in (c.experiment, c.baseline))
             again = [e for arm in arms for e in replicated(arm, sweep.reporting_seeds)]
-            failures += self._tuned(_Listed(again))
+            failures += self._tuned(_Listed(again, folder))
         return Outcome(folder, failures, confirmations)
 
     def _dry_run(self, trials: _Trials) -> Outcome:
         """Say what is left, and measure a first trial where there is none yet."""
-        finished = trials.total - trials.left
-        plan = planned(self.sweep, finished, trials.left, self.cache)
+        left, finished = trials.left, trials.total - trials.left
+        plan = planned(self.sweep, finished, left, self.cache)
         print("\n".join(plan.lines()), flush=True)
         failures = 0
         if not finished:
             print("Measuring the first trial, which is kept ...", file=sys.stderr)
             failures = self._tuned(trials.first())
-            plan = planned(self.sweep, 1, trials.left - 1, self.cache)
+            plan = planned(self.sweep, 1, left - 1, self.cache)
         rows = reading.read("rounds", [self.folder]).table.to_pylist()
         if rows:
             seconds = plan.seconds(rows, self.part.slots)
@@ -169,11 +188,10 @@ class _Session:
         """The trial function with the materials, the oracle's service and the generators' desk, opened once."""
         sweep = self.sweep
         work = Work(
-            flatten(sweep.base, identity_only=False),
-            sweep.seeds,
-            sweep.search.rungs if sweep.search else (),
-            len(sweep.modes) > 1
-            or (sweep.search is not None and "oracle_seconds" in sweep.search.objectives),
+            base=flatten(sweep.base, identity_only=False),
+            seeds=sweep.seeds,
+            rungs=sweep.search.rungs if sweep.search else (),
+            timed=len(sweep.modes) > 1,
         )
         function = tune.with_parameters(
             trial,

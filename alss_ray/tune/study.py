@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,21 @@ from ray.tune.search.optuna import OptunaSearch
 
 from alss_ray import results
 from alss_ray.rng import stream_seed
-from alss_ray.space import Choice, Float, Int
+from alss_ray.space import Choice
 from alss_ray.sweep import Confirmation, Search, Sweep
 from alss_ray.tune.stopping import LabelHalving
-from alss_ray.tune.trial import FAILURE, FINISHED, STEPS
-from alss_ray.tune.warm import WARM, earlier_trials
+from alss_ray.tune.trial import AULC, FAILURE, FINISHED, STEPS
+from alss_ray.tune.warm import WARM, distribution
 
 
 class StudyTrials:
     """What Tune needs of a search, and what the study knows of it."""
 
-    def __init__(self, sweep: Sweep, folder: Path) -> None:
+    def __init__(self, sweep: Sweep, folder: Path, earlier: Sequence[FrozenTrial] = ()) -> None:
+        """
+        Args:
+            earlier: trials of another search that count as evaluated (`warm.earlier_trials`).
+        """
         assert sweep.search is not None
         self.sweep, self.search = sweep, sweep.search
         distributions = {name: distribution(part) for name, part in self.search.space.items()}
@@ -40,11 +45,8 @@ class StudyTrials:
                 # Its process is gone. Waiting trials are asked for first, with the parameters they have.
                 storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         self._enqueue(self.search)
-        if self.search.warm_start is not None:
-            known = {trial.user_attrs.get(WARM) for trial in self.study.get_trials(deepcopy=False)}
-            if str(self.search.warm_start) not in known:
-                for trial in earlier_trials(sweep, self.search.warm_start, distributions):
-                    self.study.add_trial(trial)
+        known = {trial.user_attrs.get(WARM) for trial in self.study.get_trials(deepcopy=False)}
+        self.study.add_trials([trial for trial in earlier if trial.user_attrs[WARM] not in known])
         self.total = self.search.trials
         finished = [trial for trial in before if trial.state.is_finished()]
         self.left = max(0, self.total - len(finished))
@@ -56,9 +58,9 @@ class StudyTrials:
         asked = sum(trial.state != TrialState.WAITING for trial in before)
         seed = stream_seed(sweep.base.seed, "search", asked) % 2**32
         one = len(sweep.modes) == 1
-        self.algorithm = _StudySearch(
+        self.algorithm = StudySearch(
             distributions,
-            metric=self.search.objectives[0] if one else list(self.search.objectives),
+            metric=AULC if one else list(self.search.objectives),
             mode=sweep.modes[0] if one else list(sweep.modes),
             study_name=sweep.name,
             storage=storage,
@@ -117,7 +119,7 @@ class StudyTrials:
         return list(found.values())[: self.search.confirm]
 
 
-class _StudySearch(OptunaSearch):
+class StudySearch(OptunaSearch):
     """OptunaSearch that tells the study of every trial what has become of it.
 
     Tune calls `on_trial_complete` with the latest result whatever ended the trial, and OptunaSearch takes that for
@@ -147,12 +149,3 @@ class _StudySearch(OptunaSearch):
 def open_storage(folder: Path) -> optuna.storages.RDBStorage:
     """The studies of a results folder."""
     return optuna.storages.RDBStorage(f"sqlite:///{folder / results.STUDY}")
-
-
-def distribution(part: Float | Int | Choice) -> optuna.distributions.BaseDistribution:
-    """Optuna's word for a parameter's range."""
-    if isinstance(part, Choice):
-        return optuna.distributions.CategoricalDistribution(part.values)
-    if isinstance(part, Int):
-        return optuna.distributions.IntDistribution(part.low, part.high, log=part.log)
-    return optuna.distributions.FloatDistribution(part.low, part.high, log=part.log)

@@ -9,28 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from alss_ray import reading, results
 from alss_ray.config import UsageError
+from alss_ray.display import shown
 from alss_ray.materials import materials
-from alss_ray.space import holds
+from alss_ray.space import Choice, Float, Int, holds
 from alss_ray.specs import fields
 from alss_ray.sweep import Sweep
 
 WARM = "warm_start"  # the attribute of a study's trial that names the folder it comes from
 
 
-def earlier_trials(
-    sweep: Sweep, folder: Path, distributions: Mapping[str, BaseDistribution]
-) -> list[FrozenTrial]:
-    """The complete trials of another results folder as trials of this search; what differs is said in a sentence.
+def earlier_trials(sweep: Sweep) -> list[FrozenTrial]:
+    """The complete trials of the folder to start from as trials of this search; what differs is said in a sentence.
 
     Raises:
         UsageError: the folder holds no search, one that measured something else, or none of its trials lies here.
     """
-    assert sweep.search is not None
+    if sweep.search is None or sweep.search.warm_start is None:
+        return []
+    folder = sweep.search.warm_start
+    distributions = {name: distribution(part) for name, part in sweep.search.space.items()}
     before = _asked(folder)
     now = sweep.asked()
     _agree(sweep, folder, before, now)
@@ -42,7 +43,7 @@ def earlier_trials(
     for trial in complete:
         values = {**before["experiment"], **trial.params}
         outside = {
-            f"{name} {values.get(name)} is outside"
+            f"{name} {shown(values.get(name))} is outside"
             for name, part in sweep.search.space.items()
             if not holds(part, values.get(name))
         } | {
@@ -55,7 +56,7 @@ def earlier_trials(
             found.append(
                 optuna.trial.create_trial(
                     params={name: values[name] for name in distributions},
-                    distributions=dict(distributions),
+                    distributions=distributions,
                     values=trial.values,
                     user_attrs={WARM: str(folder)},
                 )
@@ -78,7 +79,7 @@ def _asked(folder: Path) -> dict[str, Any]:
     """What the earlier search was asked for."""
     try:
         before = json.loads((folder / results.MANIFEST).read_text(encoding="utf-8"))["asked"]
-        if (folder / results.STUDY).exists() and "space" in before:
+        if (folder / results.STUDY).exists() and "objectives" in before:
             return before
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -92,9 +93,18 @@ def _agree(sweep: Sweep, folder: Path, before: Mapping[str, Any], now: Mapping[s
         name for name in ("task", *shared, "label_budget", "validation_share") if name in now["experiment"]
     ]
     pairs = {name: (before["experiment"].get(name), now["experiment"][name]) for name in names}
-    pairs["objectives"] = (before.get("objectives", ["aulc"]), list(now["objectives"]))
+    pairs["objectives"] = (before["objectives"], list(now["objectives"]))
     hashes = set(reading.read("rounds", [folder]).table["data_hash"].to_pylist())
     fingerprint = materials(sweep.base.task).fingerprint
     pairs["data hash"] = (", ".join(sorted(hashes)), fingerprint)
     if differences := [f"{name} was {old}, now {new}" for name, (old, new) in pairs.items() if old != new]:
         raise UsageError(f"{folder} cannot be a warm start: {'; '.join(differences)}.")
+
+
+def distribution(part: Float | Int | Choice) -> optuna.distributions.BaseDistribution:
+    """Optuna's word for a parameter's range."""
+    if isinstance(part, Choice):
+        return optuna.distributions.CategoricalDistribution(part.values)
+    if isinstance(part, Int):
+        return optuna.distributions.IntDistribution(part.low, part.high, log=part.log)
+    return optuna.distributions.FloatDistribution(part.low, part.high, log=part.log)

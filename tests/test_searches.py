@@ -1,0 +1,168 @@
+"""Searching sweeps on a real local Ray: what their study says of every trial, what they buy, and what they show."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from sweeping import started, states, sweep, until
+
+from alss_ray import reading
+from alss_ray.sweep import REPORTING_SEEDS
+
+
+def rows(folder: Path, **wanted: Any) -> list[dict[str, Any]]:
+    """The rounds of a folder whose columns have the wanted values."""
+    found = reading.read("rounds", [folder]).table.to_pylist()
+    return [row for row in found if all(row[name] == value for name, value in wanted.items())]
+
+
+def study(folder: Path, name: str) -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'study.db'}")
+
+
+HALVED = [
+    "--latent-dim", "3", "--search", "iterations=choice(1,40)", "--first", "alpha=0.5,iterations=40",
+    "--first", "alpha=2,iterations=1", "--trials", "3", "--concurrency", "1", "--replicates", "2",
+    "--early-stopping", "--confirm", "1", "--confirm-seeds", "2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A search in which a network trained for one step a round falls behind at the rung of 10 labels."""
+    folder = tmp_path_factory.mktemp("halved") / "results"
+    done = sweep("latent_dim.py", folder, *HALVED)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_trial_stopped_early_is_pruned_and_never_the_best(halved: tuple[Path, str]) -> None:
+    folder, _ = halved
+    trials = study(folder, "latent_dim").trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE", "PRUNED"]
+    for trial in trials:
+        at = rows(folder, alpha=trial.params["alpha"], iterations=trial.params["iterations"])
+        tuned = [row for row in at if row["seed"] < REPORTING_SEEDS]
+        assert {row["seed"] for row in tuned} == {0, 1}, "every seed has rows of its own"
+        first = statistics.fmean(row["val_aulc"] for row in tuned if row["n_labels"] == 10)
+        assert trial.intermediate_values == pytest.approx({10: first})
+        if trial.state.name == "PRUNED":
+            assert {row["n_labels"] for row in tuned} == {10}, "it bought no label behind the rung"
+        else:
+            last = [row["val_aulc"] for row in tuned if row["n_labels"] == 30]
+            assert trial.value == pytest.approx(statistics.fmean(last))
+    assert study(folder, "latent_dim").best_trial.params["iterations"] == 40
+
+
+def test_the_best_is_confirmed_on_fresh_seeds(halved: tuple[Path, str]) -> None:
+    folder, shown = halved
+    fresh = [row for row in rows(folder, n_labels=30) if row["seed"] >= REPORTING_SEEDS]
+    arms = {
+        name: {row["seed"]: row["val_aulc"] for row in fresh if row["strategy"] == name}
+        for name in ("snn", "random")
+    }
+    assert set(arms["snn"]) == set(arms["random"]) == {REPORTING_SEEDS, REPORTING_SEEDS + 1}
+    assert {row["iterations"] for row in fresh} == {40}, "the baseline trains as the winner does"
+    gain = statistics.fmean(arms["snn"][seed] - arms["random"][seed] for seed in arms["snn"])
+    line = shown.split("AULC confirmed")[1].split("\n")[1]
+    assert f"{study(folder, 'latent_dim').best_value:.4g}" in line
+    assert f"{statistics.fmean(arms['snn'].values()):.4f} ±" in line
+    assert f"{gain:+.4f}" in line
+
+
+def test_nothing_of_a_finished_search_is_run_again(halved: tuple[Path, str]) -> None:
+    folder, shown = halved
+    before = sorted(path.name for path in (folder / "records").iterdir())
+    again = sweep("latent_dim.py", folder, *HALVED, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert sorted(path.name for path in (folder / "records").iterdir()) == before
+    assert again.stdout == shown
+
+
+def test_a_dry_run_counts_measures_and_is_gone_on_with(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    words = ["--search", "latent_dim=int(2,4)", "--trials", "3", "--fix", "alpha=0.5"]
+    dry = sweep("latent_dim.py", folder, *words, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "Trials left: 3 of 3 experiments; 0 finished before." in dry.stdout
+    assert "Labels to be bought: 90 to train on and 90 to validate on" in dry.stdout
+    assert "Generators to be trained: 3, 0 are in the cache." in dry.stdout
+    assert "Time for what is left" in dry.stdout
+    assert states(folder) == ["COMPLETE"]
+    (first,) = rows(folder, t=3)
+    assert (first["alpha"], first["latent_dim"], first["round_size"]) == (0.5, 3, 10)
+    done = sweep("latent_dim.py", folder, *words, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert states(folder) == ["COMPLETE"] * 3
+    assert {row["attempt"] for row in rows(folder)} == {0}, "what was measured is kept"
+
+
+def test_an_interrupted_search_tells_no_value_of_what_is_not_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    words = ["--trials", "3", "--iterations", "150"]
+    with started("latent_dim.py", folder, *words) as process:
+        until(lambda: any(path.stat().st_size for path in (folder / "records").glob("*.rounds.arrow")))
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert set(states(folder)) <= {"RUNNING", "COMPLETE"}
+    assert "RUNNING" in states(folder)
+    resumed = sweep("latent_dim.py", folder, *words, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    trials = study(folder, "latent_dim").trials
+    last = {row["alpha"]: row["val_aulc"] for row in rows(folder, n_labels=30)}
+    assert {trial.params["alpha"]: trial.value for trial in trials} == last
+
+
+def test_a_front_shows_labels_against_the_oracles_time(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    words = ["--objectives", "aulc,oracle_seconds", "--latent-dim", "3", "--trials", "3"]
+    done = sweep("joint.py", folder, *words)
+    assert done.returncode == 0, done.stderr
+    for trial in study(folder, "joint").trials:
+        at = rows(folder, alpha=trial.params["alpha"])
+        seconds = sum(row["label_seconds"] for row in at)
+        assert trial.values == pytest.approx([at[-1]["val_aulc"], seconds])
+    front = done.stdout.split("oracle seconds")[1]
+    for trial in study(folder, "joint").best_trials:
+        assert f"{trial.values[1]:.4g}" in front
+
+
+def test_an_ablation_switches_one_part_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    done = sweep("ablation.py", folder, "--seeds", "2", "--label-budget", "20", "--iterations", "5")
+    assert done.returncode == 0, done.stderr
+    found = rows(folder, t=2)
+    assert len(found) == 2 * 10
+    parts = ("direction", "normalise", "redraw_every", "exclude_labelled", "decoded", "retrain", "codes")
+    base = next(
+        row
+        for row in found
+        if row["strategy"] == "snn"
+        and [row[name] for name in parts] == ["gradient", True, 1, True, False, False, "mean"]
+    )
+    for row in found:
+        if row["strategy"] == "snn":
+            assert sum(row[name] != base[name] for name in parts) <= 1
+    assert "grey or mask input" in done.stdout.split("no such part")[1]
+    changed = {row["seed"]: row["test_metric"] for row in found if row["retrain"]}
+    gain = statistics.fmean(
+        changed[row["seed"]] - row["test_metric"]
+        for row in found
+        if row["configuration"] == base["configuration"]
+    )
+    (line,) = [line for line in done.stdout.splitlines() if "retrain true" in line]
+    assert f"{gain:+.4f}" in line
+
+
+def test_a_request_that_can_never_be_met_is_refused_at_once(tmp_path: Path) -> None:
+    done = sweep("latent_dim.py", tmp_path / "results", "--gpus-per-trial", "64")
+    assert done.returncode == 2
+    assert "64 GPUs, where the largest has" in done.stderr
+    assert not (tmp_path / "results").exists()
