@@ -15,7 +15,7 @@ from alss_ray import cli, specs, summary
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
 from alss_ray.display import print_next_steps
-from alss_ray.space import Space, clipped
+from alss_ray.space import Choice, Space, clipped
 from alss_ray.sweep import HALVING, Search, Sweep, SweepOptions, run
 
 PAPER = {"alpha": 1.0, "latent_dim": 3}
@@ -118,7 +118,7 @@ def _search(options: SearchOptions, base: Experiment, space: Space, each: str | 
         objectives=tuple(options.objectives.split(",")),
         rungs=_rungs(options, base) if options.early_stopping else (),
         first=first,
-        each=each if each in space else None,
+        each=each if each is not None and isinstance(space.get(each), Choice) else None,
         warm_start=options.warm_start and options.warm_start.resolve(),
         confirm=options.confirm,
         confirm_seeds=options.confirm_seeds,

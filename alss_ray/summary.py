@@ -47,7 +47,7 @@ def show_best(sweep: Sweep, folder: Path) -> None:
     searched = sorted(sweep.search.space)
     each = sweep.search.each
     if len(sweep.modes) > 1:
-        best, title = _front(trials, sign), f"The Pareto front of {len(trials)} finished trials"
+        best, title = front(trials, sign), f"The Pareto front of {len(trials)} finished trials"
     elif each is not None:
         first = {row[each]: row for row in reversed(trials)}
         best, title = (
@@ -91,13 +91,13 @@ def _averaged(rows: Iterable[Row], seeds: int) -> list[Row]:
     ]
 
 
-def _front(trials: Sequence[Row], sign: int) -> list[Row]:
+def front(trials: Sequence[Row], sign: int) -> list[Row]:
     """The trials, sorted by AULC, that no better one undercuts in the oracle's seconds."""
-    front: list[Row] = []
+    found: list[Row] = []
     for row in sorted(trials, key=lambda row: (sign * row["val_aulc"], row["oracle_seconds"])):
-        if not front or row["oracle_seconds"] < front[-1]["oracle_seconds"]:
-            front.append(row)
-    return front
+        if not found or row["oracle_seconds"] < found[-1]["oracle_seconds"]:
+            found.append(row)
+    return found
 
 
 def show_confirmed(sweep: Sweep, outcome: Outcome) -> None:

@@ -215,7 +215,7 @@ class _Session:
             return shared.cached()
         if workers + options.cpus_per_trial > cpus:
             raise UsageError(
-                f"{workers} oracle workers leave no room for a trial of {options.cpus_per_trial} CPUs on {cpus:g}; "
+                f"{workers} oracle workers leave no room for a trial of {options.cpus_per_trial:g} CPUs on {cpus:g}; "
                 "lower --oracle-workers."
             )
         service = self.services.enter_context(

@@ -126,11 +126,14 @@ def _addable() -> list[tuple[Machine, int]]:
     head = ray.get_runtime_context().gcs_address.rpartition(":")[0]
     if head != ray.util.get_node_ip_address() or not path.exists():
         return []
-    about = yaml.safe_load(path.read_text(encoding="utf-8"))
-    types = about.get("available_node_types", {})
+    return worker_kinds(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def worker_kinds(about: Mapping[str, Any]) -> list[tuple[Machine, int]]:
+    """The kinds of workers of a cluster that `ray up` was given this description of, and how many of each."""
     most = about.get("max_workers", 0)
     return [
         (kind.get("resources", {}), min(most, kind.get("max_workers", most)))
-        for name, kind in types.items()
+        for name, kind in about.get("available_node_types", {}).items()
         if name != about.get("head_node_type")
     ]

@@ -1,13 +1,17 @@
 """Stage 1: the objective against torch.distributions, the codes and reconstructions it gives, determinism."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional
 
 from alss_ray import rng
 from alss_ray.generators import Embedding, Vae
+from alss_ray.generators.store import GeneratorStore, Request
 from alss_ray.tasks import Digits
 
 CPU = torch.device("cpu")
@@ -82,6 +86,24 @@ def test_the_embedding_holds_the_posterior_means_of_the_pool(trained: Embedding)
     torch.testing.assert_close(trained.codes, mean)
     assert trained.codes.shape == (1347, 3)
     assert trained.codes.dtype == torch.float32
+
+
+def test_sampled_codes_are_one_draw_of_each_posterior(tmp_path: Path) -> None:
+    vae = Vae(generator_hidden=32, generator_iterations=60, codes="sample")
+    data = DIGITS
+    request = Request(vae, data, data.fingerprint(), CPU, silent)
+    sampled = GeneratorStore(tmp_path).obtain(request).embedding
+    with torch.no_grad():
+        mean, log_variance = sampled.encoder.posterior(data.images / 255)  # type: ignore[operator]
+    drawn = ((sampled.codes - mean) / (0.5 * log_variance).exp()).flatten()
+    assert stats.kstest(drawn.numpy(), "norm").pvalue > 0.01
+    assert torch.equal(GeneratorStore(tmp_path).obtain(request).embedding.codes, sampled.codes)
+    again = Embedding.of(*vae.train(data.images, CPU, silent), data.images, CPU)
+    assert torch.equal(again.codes, sampled.codes), "the draw has a stream of its own"
+    means = Vae(generator_hidden=32, generator_iterations=60)
+    assert Request(means, data, data.fingerprint(), CPU, silent).key != request.key
+    plain = Embedding.of(*means.train(data.images, CPU, silent), data.images, CPU)
+    torch.testing.assert_close(plain.codes, mean)
 
 
 def test_the_embedding_is_frozen(trained: Embedding) -> None:

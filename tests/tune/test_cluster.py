@@ -4,7 +4,7 @@ import pytest
 
 from alss_ray.config import UsageError
 from alss_ray.sweep import SweepOptions
-from alss_ray.tune.cluster import divided
+from alss_ray.tune.cluster import divided, worker_kinds
 
 SMALL, GPU = {"CPU": 2.0, "memory": 1e9}, {"CPU": 8.0, "GPU": 2.0}
 
@@ -56,6 +56,19 @@ def test_an_autoscaling_cluster_counts_with_what_it_may_add() -> None:
     assert (part.cpus, part.gpus, part.slots) == (1, 1, 6)
     with pytest.raises(UsageError, match="3 GPUs, where the largest has 2"):
         divided(SweepOptions(gpus_per_trial=3), [head], [(GPU, 3)])
+
+
+def test_what_ray_up_was_told_of_workers_counts() -> None:
+    about = {
+        "max_workers": 4,
+        "head_node_type": "head",
+        "available_node_types": {
+            "head": {"resources": {"CPU": 64}, "max_workers": 0},
+            "gpu": {"resources": GPU, "min_workers": 0, "max_workers": 10},
+            "cpu": {"resources": SMALL, "max_workers": 2},
+        },
+    }
+    assert worker_kinds(about) == [(GPU, 4), (SMALL, 2)]
 
 
 @pytest.mark.parametrize(
