@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +61,14 @@ class Stream:
     """What is wrong with it, in a sentence."""
 
 
+Watch = Callable[[Iterable[Stream], int], Iterable[Stream]]
+
+
 @dataclass(frozen=True)
 class Stored:
     """What one results folder holds of one kind, in two parts that have no experiment in common."""
 
+    folder: Place
     sweep: str
     """The folder's name."""
     loose: pa.Table
@@ -121,14 +125,19 @@ def table(kind: str, found: Sequence[Stored], columns: Collection[str] | None = 
     return whole.select(names)
 
 
-def stored(kind: str, folders: Iterable[Place | Path]) -> list[Stored]:
+def stored(
+    kind: str, folders: Iterable[Place | Path], watch: Watch = lambda streams, _: streams
+) -> list[Stored]:
     """What each results folder holds of a kind, sorted by its name; compacted rows are not read yet.
+
+    Args:
+        watch: is given the streams on their way and their number, and passes them on.
 
     Raises:
         UsageError: a folder that does not exist or holds no records at all.
     """
     named = _named([Place(folder) for folder in folders])
-    return [_stored(kind, folder, sweep) for sweep, folder in sorted(named, key=lambda pair: pair[0])]
+    return [_stored(kind, folder, sweep, watch) for sweep, folder in sorted(named, key=lambda pair: pair[0])]
 
 
 def unified(found: Iterable[Stored]) -> pa.Schema:
@@ -144,19 +153,19 @@ def _named(folders: Sequence[Place]) -> list[tuple[str, Place]]:
     return list(zip(names, folders, strict=True))
 
 
-def _stored(kind: str, folder: Place, sweep: str) -> Stored:
+def _stored(kind: str, folder: Place, sweep: str, watch: Watch) -> Stored:
     for again in reversed(range(LISTINGS)):
         # Streams before the Parquet file: what is compacted in between is missed, and then listed anew.
         places = (folder / FOLDER).list(f"*.{kind}{SUFFIX}")
         compacted, problem = open_compacted(kind, folder, sweep)
-        if not places and compacted is None and not problem and not (folder / FOLDER).list(f"*{SUFFIX}"):
+        if not places and compacted is None and not holds_records(folder):
             raise UsageError(
-                f"{folder} holds no records (looked for {FOLDER}/*{SUFFIX} and {FOLDER}/{kind}{COMPACTED}); "
+                f"{folder} holds no records (looked for {FOLDER}/*{SUFFIX} and {FOLDER}/*{COMPACTED}); "
                 "give the results folder of a sweep or of a single run."
             )
         problems = [problem] if problem else []
         try:
-            loose = merged(kind, _telling(streams(kind, places), problems))
+            loose = merged(kind, _telling(watch(streams(kind, places), len(places)), problems))
             break
         except FileNotFoundError:
             if not again:
@@ -167,7 +176,7 @@ def _stored(kind: str, folder: Place, sweep: str) -> Stored:
         loose = latest(pa.concat_tables([before, loose], promote_options="permissive"), kind)
         compacted = compacted.filter(~theirs)
     loose = loose.add_column(0, "sweep", pa.repeat(pa.scalar(sweep, pa.string()), len(loose)))
-    return Stored(sweep, loose, compacted, tuple(problems))
+    return Stored(folder, sweep, loose, compacted, tuple(problems))
 
 
 def _telling(found: Iterable[Stream], problems: list[str]) -> Iterator[Stream]:
@@ -175,6 +184,11 @@ def _telling(found: Iterable[Stream], problems: list[str]) -> Iterator[Stream]:
     for stream in found:
         problems.extend([stream.problem] if stream.problem else [])
         yield stream
+
+
+def holds_records(folder: Place) -> bool:
+    """Whether there is a file of records of any kind in a results folder."""
+    return any((folder / FOLDER).list(f"*{SUFFIX}")) or any((folder / FOLDER).list(f"*{COMPACTED}"))
 
 
 def open_compacted(kind: str, folder: Place, sweep: str) -> tuple[ds.Dataset | None, str | None]:

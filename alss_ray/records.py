@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from alss_ray.config import Experiment, UsageError, column_types, flatten
 from alss_ray.files import StoreError, told
@@ -131,6 +132,26 @@ def schema(kind: str, experiment: Experiment) -> pa.Schema:
     return fixed.with_metadata({"alss_ray_schema": str(SCHEMA_VERSION)})
 
 
+def compacted_attempts(folder: Place, identity: str) -> int:
+    """How many attempts at an experiment were compacted, so that their streams are gone (analysis/compact.py).
+
+    Raises:
+        UsageError: the Parquet file is damaged.
+    """
+    place = folder / f"rounds{COMPACTED}"
+    if not place.exists():
+        return 0
+    store, path = place.reached()
+    try:
+        rows = pq.read_table(
+            path, columns=["attempt"], filesystem=store, filters=[("experiment", "=", identity)]
+        )
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{place} is damaged ({reason}); put back a copy of it.") from error
+    return max(rows["attempt"].to_pylist(), default=-1) + 1
+
+
 class RecordWriter:
     """Appends one attempt's rows to its streams, one a kind; every row is in the file when `write` returns.
 
@@ -149,7 +170,7 @@ class RecordWriter:
         self._schemas = {kind: schema(kind, experiment) for kind in KINDS}
         self._sinks: dict[str, pa.OSFile | io.BytesIO] = {}
         self._writers: dict[str, pa.ipc.RecordBatchStreamWriter] = {}
-        self.attempt = 0
+        self.attempt = compacted_attempts(self._folder, experiment.identity)
         # An attempt belongs to whoever creates its first file.
         with told("The records", self._folder):
             while not self._file("rounds").create():

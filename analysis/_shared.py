@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+from rich.console import Console
+from rich.progress import track
 
 from alss_ray import reading, records
 from alss_ray.config import UsageError
@@ -21,6 +23,7 @@ from alss_ray.places import Place
 
 FIXED = frozenset({"sweep"}.union(*({name for name, _, _ in kind} for kind in records.KINDS.values())))
 """Columns that every experiment has."""
+MANY = 2000  # stream files whose reading takes seconds
 
 
 def configuration_columns(table: pa.Table) -> list[str]:
@@ -75,7 +78,7 @@ def stored(folders: Sequence[Path | Place | str], kinds: Iterable[str]) -> dict[
         if not place.exists():
             raise UsageError(f"There is no results folder {place}.")
     with _told(places):
-        found = {kind: reading.stored(kind, places) for kind in kinds}
+        found = {kind: reading.stored(kind, places, watched) for kind in kinds}
         for parts in found.values():
             reading.unified(parts)
     problems = [problem for parts in found.values() for part in parts for problem in part.problems]
@@ -102,6 +105,18 @@ def _told(folders: Iterable[object]) -> Iterator[None]:
             f"The records in {_listed(folders)} cannot be read together: a file is damaged, or one column "
             f"has several types ({reason})."
         ) from error
+
+
+def watched(streams: Iterable[reading.Stream], total: int) -> Iterable[reading.Stream]:
+    """Streams as they are read, with a bar on the terminal where there are many."""
+    quiet = total < MANY or not sys.stderr.isatty()
+    console = Console(stderr=True)
+    return track(streams, "reading streams", total, console=console, transient=True, disable=quiet)
+
+
+def counted(number: int, thing: str) -> str:
+    """'1 stream', '2,000 streams'."""
+    return f"{number:,} {thing}{'s' if number != 1 else ''}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,9 +1,11 @@
-"""Printing an Arrow table: for reading, as CSV, as JSON. Imports neither torch nor Ray."""
+"""Giving out an Arrow table: for reading, as CSV, as JSON, as Parquet. Imports neither torch nor Ray."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
+import io
 import json
 import math
 import sys
@@ -12,12 +14,15 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from alss_ray.config import UsageError
+from alss_ray.files import StoreError
+from alss_ray.places import Place
 
 
 def values(table: pa.Table) -> list[list[Any]]:
@@ -46,6 +51,34 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def print_as(table: pa.Table, format: str, rows: int) -> None:
+    """Print as 'table', of which at most `rows` are shown (0 for all), 'csv' or 'json'."""
+    if format == "table":
+        print_table(table, rows)
+    else:
+        {"csv": print_csv, "json": print_json}[format](table)
+
+
+def write(table: pa.Table, place: Place, format: str) -> None:
+    """Put a file there at once and whole; raises UsageError where that cannot be."""
+    try:
+        if format == "parquet":
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink, compression="zstd")
+            place.write(sink.getvalue())
+        else:
+            with contextlib.redirect_stdout(io.StringIO()) as text:
+                print_as(table, format, 0)
+            place.write(text.getvalue().encode())
+    except StoreError as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"{place} cannot be written to ({error.strerror}); choose another --out.") from error
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"The answer cannot be written as Parquet ({reason}).") from error
 
 
 def print_json(table: pa.Table) -> None:

@@ -1,12 +1,16 @@
 """Ask the records of sweeps and single runs in SQL (DuckDB), read-only.
 
-Tables: `rounds` (one row a round of an experiment), `curves` (one row an evaluation inside a round) and
-`trials` (one row an experiment). `--describe` lists their columns. Metrics are as the task states them (an
-accuracy is a share of 1), times are seconds, sizes are numbers of labels or images.
+Tables: `rounds` (one row a round of an experiment), `curves` (one row an evaluation inside a round), `trials`
+(one row an experiment) and `sweeps` (one row a results folder). `--describe` lists their columns with units.
+Results folders may lie on an object store (s3://bucket/path).
 
 python analysis/query.py RESULTS "select strategy, t, avg(test_metric) from rounds group by all order by all"
 
 python analysis/query.py RESULTS "from trials order by val_aulc desc limit 10"
+
+python analysis/query.py RESULTS "select seed, test_labels_to_0_95 from trials" --targets 0.9,0.95
+
+python analysis/query.py RESULTS "from rounds" --format parquet --out rounds.parquet
 
 python analysis/query.py RESULTS --describe
 """
@@ -15,35 +19,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import duckdb
 import pyarrow as pa
 import tyro
-from _shared import configuration_columns, guarded, read
-from _tables import print_csv, print_json, print_table
+from _shared import counted, guarded
+from _tables import print_as, write
+from _views import VIEWS, describe, open_views
 
-from alss_ray import records
 from alss_ray.config import UsageError
+from alss_ray.places import Place
 
-PHASES = ("propose", "label", "append", "fit", "evaluate")
-TRIALS = (
-    ("t", "max(t)", "rounds done"),
-    ("n_labels", "max(n_labels)", "training labels bought in all"),
-    ("n_val_labels", "max(n_val_labels)", "validation labels bought beside n_labels"),
-    ("val_metric", "last(val_metric order by t)", "the task's metric on the validation set, last round"),
-    ("test_metric", "last(test_metric order by t)", "the metric on the test set, last round"),
-    ("val_aulc", "last(val_aulc order by t)", "AULC of the validation metric; searches optimise it"),
-    ("test_aulc", "last(test_aulc order by t)", "AULC of the test metric: recorded, never optimised"),
-    ("oracle_calls", "sum(oracle_calls)::bigint", "images sent to the oracle for n_labels"),
-    ("refusals", "sum(refusals)::bigint", "images it refused"),
-    ("seconds", f"sum({' + '.join(f'coalesce({p}_seconds, 0)' for p in PHASES)})", "seconds of all phases"),
-    ("attempts", "max(attempt) + 1", "goes at the experiment up to its last row"),
-    ("finished", "max(n_labels) >= any_value(label_budget)", "whether the label budget is spent"),
-)
+_TABLES = f"{', '.join(VIEWS[:-1])} and {VIEWS[-1]}"
+
 SAFE_TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"})
 
 
@@ -56,41 +49,16 @@ class QueryOptions:
         tyro.conf.arg(metavar='RESULTS... "SQL"', help_behavior_hint=""),
     ]
     """Results folders, and behind them one SELECT statement in quotes (none with --describe)."""
-    format: Literal["table", "csv", "json"] = "table"
-    """How to print: table for reading, csv (with a header) or json (a list of objects) in full precision."""
+    format: Literal["table", "csv", "json", "parquet"] = "table"
+    """table for reading; csv (with a header), json (a list of objects) or parquet in full precision."""
+    out: str | None = None
+    """File for the answer, here or under an s3:// URI, replaced at once; parquet needs one."""
+    targets: str | None = None
+    """Values of the metric, as 0.9,0.95: `trials` then has the labels that each takes, test_labels_to_0_9 and so on."""
     rows: int = 200
-    """Rows that a table shows at most, 0 for all; it says so where it leaves rows out. csv and json show all."""
+    """Rows that a table shows at most, 0 for all; it says so where it leaves rows out. The others show all."""
     describe: bool = False
-    """List every column of the three tables with its type and meaning instead of answering."""
-
-
-def open_records(folders: Sequence[Path]) -> duckdb.DuckDBPyConnection:
-    """A database in memory with the three tables, closed to files, settings, Python's variables and writing.
-
-    Raises:
-        UsageError: as `read` does.
-    """
-    tables = read(folders, ("rounds", "curves"))
-    configuration = configuration_columns(tables["rounds"])
-    for name in set(configuration) - set(tables["curves"].column_names):  # no curve was recorded, say
-        field = tables["rounds"].schema.field(name)
-        tables["curves"] = tables["curves"].append_column(field, pa.nulls(len(tables["curves"]), field.type))
-    database = duckdb.connect(
-        ":memory:",
-        config={"enable_external_access": False, "python_enable_replacements": False, "temp_directory": ""},
-    )
-    for name, table in tables.items():
-        database.register("arrow", table)
-        database.execute(f"create table {name} as select * from arrow")
-        database.unregister("arrow")
-    fixed = ["any_value({0}) as {0}".format('"' + name.replace('"', '""') + '"') for name in configuration]
-    made = [f"{expression} as {name}" for name, expression, _ in TRIALS]
-    keys = "sweep, experiment, configuration"
-    columns = ", ".join([keys, *fixed, *made])
-    database.execute(f"create table trials as select {columns} from rounds group by {keys} order by {keys}")
-    database.execute("set TimeZone = 'UTC'")
-    database.execute("set lock_configuration = true")
-    return database
+    """List every column of the tables with its type, unit and meaning instead of answering."""
 
 
 def answer(database: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
@@ -131,9 +99,7 @@ def check(database: duckdb.DuckDBPyConnection, sql: str) -> None:
             kind == "TABLE_FUNCTION"
             and (name := node["function"]["function_name"]) not in SAFE_TABLE_FUNCTIONS
         ):
-            raise UsageError(
-                f"{name}() is refused: SQL here reads the tables rounds, curves and trials only."
-            )
+            raise UsageError(f"{name}() is refused: SQL here reads the tables {_TABLES} only.")
 
 
 def _nodes(tree: Any) -> Iterator[Mapping[str, Any]]:
@@ -149,47 +115,70 @@ def _sentence(error: duckdb.Error) -> str:
     reason = " ".join(text.split(": ", 1)[-1].split()).rstrip(".!")
     if reason.startswith("Table with name"):
         missing = reason.removeprefix("Table with name ").split(" does not exist")[0]
-        return f"There is no table {missing}; the tables are rounds, curves and trials."
+        return f"There is no table {missing}; the tables are {_TABLES}."
     if isinstance(error, duckdb.PermissionException):
-        return f"SQL here reads the tables rounds, curves and trials only: {reason}."
+        return f"SQL here reads the tables {_TABLES} only: {reason}."
     return f"The SQL cannot be answered: {reason.replace('! ', '; ').replace('. ', '; ')}."
 
 
-def describe(database: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Every column of the three tables: table, column, type and meaning."""
-    common = {"sweep": "name of the results folder"}
-    meanings = {
-        "rounds": common | {name: text for name, _, text in records.COLUMNS},
-        "curves": common | {name: text for name, _, text in records.CURVE_COLUMNS},
-        "trials": common | {name: text for name, _, text in (*records.IDENTITY, *TRIALS)},
-    }
-    found = database.execute(
-        "select table_name, column_name, data_type from duckdb_columns() where not internal "
-        "order by table_name, column_index"
-    ).fetchall()
-    found.sort(key=lambda row: tuple(meanings).index(row[0]))
-    rows = [(*row, meanings[row[0]].get(row[1], "field of the configuration")) for row in found]
-    return pa.table(dict(zip(("table", "column", "type", "meaning"), zip(*rows, strict=True), strict=True)))
+def what_is_missing(database: duckdb.DuckDBPyConnection) -> list[str]:
+    """A sentence for each sweep with experiments that have not spent their budget, or have no row yet."""
+    counts = database.execute(
+        "select sweep, planned, count(distinct experiment), count(*) filter (n_labels >= label_budget) "
+        "from rounds join _manifests using (sweep) group by all order by sweep"
+    )
+    sentences = []
+    for sweep, planned, begun, finished in counts.fetchall():
+        texts = []
+        if finished < begun:
+            texts.append(
+                f"{begun - finished:,} of {counted(begun, 'experiment')} below the label budget "
+                "(still at work, stopped early or failed)"
+            )
+        if planned is not None and begun < planned:
+            texts.append(f"{planned - begun:,} of {planned:,} planned experiments without a row")
+        if texts:
+            sentences.append(f"{sweep}: {', '.join(texts)}.")
+    return sentences
+
+
+def parsed_targets(text: str | None) -> list[Decimal]:
+    """The values of --targets; raises UsageError for what is no number."""
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    try:
+        values = [Decimal(word) for word in words]
+    except InvalidOperation as error:
+        raise UsageError(f"--targets is {text!r}; give numbers, as in 0.9,0.95.") from error
+    if not all(value.is_finite() for value in values):
+        raise UsageError(f"--targets is {text!r}; give finite numbers, as in 0.9,0.95.")
+    return list(dict.fromkeys(values))
 
 
 def query(options: QueryOptions) -> None:
     """Read the records, ask, print."""
     folders, sql = list(options.words), ""
     if not options.describe:
-        if len(folders) < 2 or Path(folders[-1]).is_dir():
+        if len(folders) < 2 or "://" in folders[-1] or Path(folders[-1]).is_dir():
             raise UsageError("Give the results folders and, behind them, the SQL in quotes (or --describe).")
         sql = folders.pop()
     if options.rows < 0:
         raise UsageError(f"--rows is {options.rows}; give 0 (for all) or more.")
+    if options.format == "parquet" and options.out is None:
+        raise UsageError("--format parquet needs a file; add --out FILE.")
+    targets = parsed_targets(options.targets)
     try:
-        database = open_records([Path(folder) for folder in folders])
+        database = open_views(folders, targets)
+        table = describe(database) if options.describe else answer(database, sql)
+        missing = what_is_missing(database)
     except duckdb.Error as error:
         raise UsageError(f"DuckDB cannot take these records: {str(error).splitlines()[0]}.") from error
-    table = describe(database) if options.describe else answer(database, sql)
-    if options.format == "table":
-        print_table(table, 0 if options.describe else options.rows)
+    if options.out is not None:
+        write(table, Place(options.out), options.format)
+        print(options.out)
     else:
-        {"csv": print_csv, "json": print_json}[options.format](table)
+        print_as(table, options.format, 0 if options.describe else options.rows)
+    for sentence in missing:
+        print(sentence, file=sys.stderr)
 
 
 if __name__ == "__main__":
