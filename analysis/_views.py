@@ -172,6 +172,7 @@ def open_views(
         config={"enable_external_access": False, "python_enable_replacements": False, "temp_directory": ""},
     )
     database.execute("set TimeZone = 'UTC'")
+    database.execute("set enable_progress_bar = false")  # it would stand amid the answer
     rounds = reading.unified(found["rounds"])
     configuration = sorted(configuration_columns(rounds.empty_table()))
     for kind, parts in found.items():
