@@ -79,12 +79,12 @@ class _Replicate:
 
     def reach(self, t: int) -> None:
         """Have round t done."""
-        if self.done < t:
-            self.oracle_seconds += next(self.rows)["label_seconds"]
-            self.done = t
-        if self.done == self.run.experiment.rounds:
-            for _ in self.rows:  # lets the experiment save that it is over
-                pass
+        if self.done >= t:
+            return
+        self.oracle_seconds += next(self.rows)["label_seconds"]
+        self.done = t
+        if t == self.run.experiment.rounds:
+            next(self.rows, None)  # lets the experiment save that it is over
 
     def labels(self, t: int) -> int:
         """Training labels after round t."""
