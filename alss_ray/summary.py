@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-from scipy import stats
 
 from alss_ray import reading
 from alss_ray.config import Experiment
@@ -151,6 +150,8 @@ def difference(values: Sequence[float]) -> str:
     """`+0.0123 [+0.0031, +0.0215]`: mean of paired differences with its t interval."""
     if not values:
         return "-"
+    from scipy import stats  # takes a second to import, and most sweeps show no difference
+
     mean = statistics.fmean(values)
     error = stats.sem(values) if len(values) > 1 else 0.0
     if not error:
