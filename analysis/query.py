@@ -18,11 +18,11 @@ python analysis/query.py RESULTS --describe
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import duckdb
@@ -158,7 +158,7 @@ def query(options: QueryOptions) -> None:
     """Read the records, ask, print."""
     folders, sql = list(options.words), ""
     if not options.describe:
-        if len(folders) < 2 or "://" in folders[-1] or Path(folders[-1]).is_dir():
+        if len(folders) < 2 or "://" in folders[-1] or os.path.isdir(folders[-1]):
             raise UsageError("Give the results folders and, behind them, the SQL in quotes (or --describe).")
         sql = folders.pop()
     if options.rows < 0:

@@ -1,5 +1,6 @@
 """Records without training: rows that the tests choose, written as experiments write theirs."""
 
+import datetime
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from alss_ray.strategies import Random, Snn
 from alss_ray.tasks import Digits
 
 ROOT = Path(__file__).parents[2]
+NOON = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.timezone.utc)
 
 
 def random(seed: int = 0, round_size: int = 10, label_budget: int = 40) -> Experiment:
