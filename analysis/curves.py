@@ -25,12 +25,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tyro
+from _figures import save, stem
 from _inference import labels_to_reach
 from _lines import Line, chosen_grouping, fitting, in_rounds, lines
 from _shared import guarded, read
 
 from alss_ray.config import UsageError
 from alss_ray.metrics import display_unit
+from alss_ray.places import Place
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -57,7 +59,7 @@ class CurvesOptions:
     """What to draw, and where to."""
 
     results: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RESULTS...", help_behavior_hint="")
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RESULTS...", help_behavior_hint="")
     ]
     """Results folders of sweeps or single runs."""
     metric: Literal["test_metric", "val_metric"] = "test_metric"
@@ -205,15 +207,6 @@ def _floor(found: Sequence[Line]) -> float:
     return min(lows) - 0.05 * (top - min(lows))
 
 
-def stem(out: Path | None, first: Path) -> Path:
-    """The path that .png and .svg are added to."""
-    if out is None:
-        return first / "curves"
-    if out.is_dir():
-        return out / "curves"
-    return out.with_suffix("") if out.suffix in (".png", ".svg") else out
-
-
 def levels(table: pa.Table, rounds: pa.Table, metric: str) -> tuple[pa.Table, dict[str, float]]:
     """What is drawn as level lines, and the rest of the table.
 
@@ -259,15 +252,8 @@ def draw(options: CurvesOptions) -> None:
     higher_is_better = pc.any(tables["rounds"]["higher_is_better"]).as_py()
     mark = marked(found, options.baseline, higher_is_better)
     drawn = figure(found, metrics[0], which, tasks, options.inside_rounds, known, mark)
-    path = stem(options.out, options.results[0])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in (".png", ".svg"):
-            # Not with_suffix: a stem may hold a dot of its own.
-            drawn.savefig(f"{path}{suffix}", dpi=160)
-            print(f"{path}{suffix}")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written to ({error.strerror}); choose another --out.") from error
+    for path in save(drawn, stem(options.out, Place(options.results[0]), "curves")):
+        print(path)
 
 
 if __name__ == "__main__":

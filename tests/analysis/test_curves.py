@@ -2,6 +2,7 @@
 
 import warnings
 
+import _figures
 import _lines
 import curves
 import numpy as np
@@ -12,6 +13,7 @@ from synthetic import metric, script, snn, write
 
 from alss_ray import records
 from alss_ray.config import UsageError
+from alss_ray.places import Place
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +177,13 @@ def test_both_files_are_written_and_told(table1, tmp_path):
 
 
 def test_where_the_files_go(tmp_path):
-    assert curves.stem(None, tmp_path) == tmp_path / "curves"
-    assert curves.stem(tmp_path, tmp_path / "a") == tmp_path / "curves"
-    assert curves.stem(tmp_path / "b.png", tmp_path) == tmp_path / "b"
-    assert curves.stem(tmp_path / "b", tmp_path) == tmp_path / "b"
+    here = Place(tmp_path)
+    assert _figures.stem(None, here, "curves") == tmp_path / "curves"
+    assert _figures.stem(tmp_path, here / "a", "curves") == tmp_path / "curves"
+    assert _figures.stem(tmp_path / "b.png", here, "curves") == tmp_path / "b"
+    assert _figures.stem(tmp_path / "b", Place("s3://bucket/a"), "curves") == tmp_path / "b"
+    with pytest.raises(UsageError, match="give --out"):
+        _figures.stem(None, Place("s3://bucket/a"), "curves")
 
 
 def test_a_damaged_file_is_named_and_the_rest_is_drawn(tmp_path, capsys):
