@@ -11,16 +11,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from alss_ray import cli, reading
 from alss_ray.config import Experiment, UsageError
 from alss_ray.display import print_next_steps, print_table
 from alss_ray.materials import materials
-from alss_ray.published import TABLE1
 from alss_ray.strategies import Random, Si, Snn
 from alss_ray.strategies.stepping import Stepping
 from alss_ray.sweep import Sweep, SweepOptions, replicated, run
+from alss_ray.table1 import Rows, table1
 
 
 @dataclass(frozen=True)
@@ -71,33 +69,18 @@ def whole_pool(base: Experiment) -> Experiment:
 def show(folder: Path, base: Experiment, seeds: range) -> None:
     """Print the test metric's mean and standard deviation over the seeds, beside the paper's rows."""
     rows = reading.read("rounds", [folder]).table.to_pylist()
-    unit, scale = ("%", 100) if base.task.higher_is_better else ("x 1000", 1000)
 
-    def cell(arm: Experiment, t: int) -> str:
+    def of(arm: Experiment) -> Rows:
         wanted = {experiment.identity for experiment in replicated(arm, seeds)}
-        values = [scale * row["test_metric"] for row in rows if row["experiment"] in wanted and row["t"] == t]
-        spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-        return f"{np.mean(values):.2f}{spread}" if values else "-"
+        return [row for row in rows if row["experiment"] in wanted]
 
-    rounds = range(1, base.rounds + 1)
-    columns = {name: [cell(arm, t) for t in rounds] for name, arm in arms(base).items()}
-    for name, published in TABLE1.get(base.task.name, {}).items():
-        columns[f"paper: {name}"] = [*map(str, published), *["-"] * base.rounds][: base.rounds]
-    labels = [min(t * base.round_size, base.label_budget) for t in rounds]
-    body = [[str(t), str(labels[t - 1]), *(values[t - 1] for values in columns.values())] for t in rounds]
-    caption = (
-        f"n = {base.generator.latent_dim}, α = {base.strategy.alpha}, {base.iterations} iterations a round."
+    by_solver = materials(base.task).data.label_folder is not None
+    made = table1(
+        {name: of(arm) for name, arm in arms(base).items()},
+        of(whole_pool(base)) if by_solver else (),
+        f"n = {base.generator.latent_dim}, α = {base.strategy.alpha}, {base.iterations} iterations a round.",
     )
-    if materials(base.task).data.label_folder is not None:
-        known = whole_pool(base)
-        caption += f" All {known.label_budget} labels: {cell(known, 1)}."
-        caption += f" Without learning: {scale * rows[0]['test_guess']:.2f}."
-    print_table(
-        f"Test {base.task.metric} {unit} on {base.task.name}, mean ± standard deviation over {len(seeds)} paired seeds",
-        ["t", "labels", *columns],
-        body,
-        caption,
-    )
+    print_table(made.title, made.columns, made.body, made.caption)
 
 
 def work() -> int:
