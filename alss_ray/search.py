@@ -15,6 +15,7 @@ from alss_ray import cli, specs, summary
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
 from alss_ray.display import print_next_steps
+from alss_ray.places import Place
 from alss_ray.space import Choice, Space, clipped
 from alss_ray.sweep import HALVING, Search, Sweep, SweepOptions, run
 
@@ -49,7 +50,7 @@ class SearchOptions(SweepOptions):
     grace_labels: int | None = None
     """Labels that every trial may buy before it can be stopped; a ninth of the budget, and a whole round at
     least, unless given."""
-    warm_start: Path | None = None
+    warm_start: Place | None = None
     """Results folder of an earlier search on the same data and budget: its trials count as evaluated already."""
     confirm: int = 0
     """Run the best so many configurations again on fresh seeds, beside random selection with the same settings."""
@@ -119,7 +120,7 @@ def _search(options: SearchOptions, base: Experiment, space: Space, each: str | 
         rungs=_rungs(options, base) if options.early_stopping else (),
         first=first,
         each=each if each is not None and isinstance(space.get(each), Choice) else None,
-        warm_start=options.warm_start and options.warm_start.resolve(),
+        warm_start=options.warm_start and options.warm_start.absolute(),
         confirm=options.confirm,
         confirm_seeds=options.confirm_seeds,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from alss_ray import reading
 from alss_ray.config import Experiment
 from alss_ray.display import print_table, shown
+from alss_ray.places import Place
 from alss_ray.sweep import Outcome, Sweep, replicated
 
 BEST = 5  # trials shown at the end
@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 Row = dict[str, Any]
 
 
-def final_rows(folder: Path) -> dict[str, Row]:
+def final_rows(folder: Place) -> dict[str, Row]:
     """The last row of every finished experiment of a results folder by identity, with its `oracle_seconds`."""
     table = reading.read("rounds", [folder]).table
     seconds: dict[str, float] = defaultdict(float)
@@ -33,7 +33,7 @@ def final_rows(folder: Path) -> dict[str, Row]:
     return {row["experiment"]: {**row, "oracle_seconds": seconds[row["experiment"]]} for row in last}
 
 
-def show_best(sweep: Sweep, folder: Path) -> None:
+def show_best(sweep: Sweep, folder: Place) -> None:
     """Print the best finished trials of a search: those of the front where it has several objectives."""
     assert sweep.search is not None
     rows = [row for row in final_rows(folder).values() if row["seed"] in sweep.seeds]

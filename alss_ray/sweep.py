@@ -6,11 +6,11 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
+from alss_ray.places import Place
 from alss_ray.results import default_folder, examine
 from alss_ray.space import Point, Space, corners, describe
 from alss_ray.strategies import Random
@@ -25,8 +25,9 @@ REPORTING_SEEDS = 1_000_000
 class SweepOptions:
     """Where a sweep's results go and what it runs on."""
 
-    results: Path | None = None
-    """Results folder, on storage that all machines of the sweep see; results/<script>-<date>-<time> unless given."""
+    results: Place | None = None
+    """Results folder that all machines of the sweep see, on shared storage or on an object store (s3://bucket/path);
+    results/<script>-<date>-<time> unless given."""
     resume: bool = False
     """Go on with the sweep that --results holds: finished trials stay, unfinished ones continue."""
     dry_run: bool = False
@@ -40,8 +41,8 @@ class SweepOptions:
     """GPUs of each trial, or a share of one (0.25); 1 where the cluster has any, unless given."""
     concurrency: int | None = None
     """Trials at once at most; as many as the cluster has room for unless given."""
-    cache: Path | None = None
-    """Folder of trained generators on each machine; ~/.cache/alss_ray/generators unless given."""
+    cache: Place | None = None
+    """Folder of trained generators, here or on an object store; ~/.cache/alss_ray/generators unless given."""
     oracle_workers: int | None = None
     """Processes that label for all trials, each on a CPU of its own; 0 lets trials label for themselves."""
     oracle_timeout: float = 600.0
@@ -76,7 +77,7 @@ class Search:
     """Points that are evaluated before the search proposes any."""
     each: str | None = None
     """A searched choice whose values get the same number of trials."""
-    warm_start: Path | None = None
+    warm_start: Place | None = None
     """Results folder of an earlier search, whose trials count as evaluated already."""
     confirm: int = 0
     """The best so many configurations are run again on fresh seeds at the end."""
@@ -185,7 +186,7 @@ class Confirmation:
 class Outcome:
     """What became of a sweep."""
 
-    folder: Path
+    folder: Place
     failures: int = 0
     """Trials that failed."""
     confirmations: Sequence[Confirmation] = ()
@@ -203,7 +204,7 @@ def run(sweep: Sweep) -> Outcome:
         UsageError: bad input, told before any trial starts.
         KeyboardInterrupt: Ctrl-C, with a word on how to go on.
     """
-    folder = (sweep.options.results or default_folder(sweep.name)).resolve()
+    folder = Place(sweep.options.results or default_folder(sweep.name)).absolute()
     sweep.check()
     examine(folder, sweep.asked(), sweep.options.resume)
     from alss_ray.tune import run_trials  # Ray takes seconds to import: bad input is told before

@@ -7,12 +7,12 @@ mask input, latent posterior mean or sample, and what else the strategy has; ran
 import dataclasses
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from alss_ray import cli, summary
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
 from alss_ray.display import print_next_steps, print_table
+from alss_ray.places import Place
 from alss_ray.specs import fields
 from alss_ray.strategies import Random
 from alss_ray.sweep import Sweep, SweepOptions, replicated, run
@@ -52,7 +52,7 @@ def arms(base: Experiment) -> dict[str, Experiment]:
     return {**found, "random": dataclasses.replace(base, strategy=Random(), generator=None)}
 
 
-def show(folder: Path, base: Experiment, seeds: range) -> None:
+def show(folder: Place, base: Experiment, seeds: range) -> None:
     """Print the final test metric and the AULC of every arm, and its paired differences to the method."""
     rows = summary.final_rows(folder)
     body = []

@@ -9,12 +9,12 @@ rows, too, and a network trained on the whole pool is the reference.
 import dataclasses
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from alss_ray import cli, reading
 from alss_ray.config import Experiment, UsageError
 from alss_ray.display import print_next_steps, print_table
 from alss_ray.materials import materials
+from alss_ray.places import Place
 from alss_ray.strategies import Random, Si, Snn
 from alss_ray.strategies.stepping import Stepping
 from alss_ray.sweep import Sweep, SweepOptions, replicated, run
@@ -66,7 +66,7 @@ def whole_pool(base: Experiment) -> Experiment:
     )
 
 
-def show(folder: Path, base: Experiment, seeds: range) -> None:
+def show(folder: Place, base: Experiment, seeds: range) -> None:
     """Print the test metric's mean and standard deviation over the seeds, beside the paper's rows."""
     rows = reading.read("rounds", [folder]).table.to_pylist()
 

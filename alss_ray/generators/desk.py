@@ -47,11 +47,22 @@ class GeneratorDesk:
             if content is not None:
                 self.leases.pop(key, None)
                 return content
-            holder, until = self.leases.get(key, (caller, 0.0))
-            if holder == caller or until < time.monotonic():
-                self.leases[key] = caller, time.monotonic() + self.lease
+            if self._leased(key, caller):
                 return None
             await asyncio.sleep(self.poll)
+
+    async def wait_turn(self, name: str, caller: str) -> None:
+        """Return when the caller has something to itself that is no generator; the lease is the same."""
+        while not self._leased(name, caller):
+            await asyncio.sleep(POLL)
+
+    def _leased(self, key: str, caller: str) -> bool:
+        """Give the caller the lease, unless another one holds it."""
+        holder, until = self.leases.get(key, (caller, 0.0))
+        if holder != caller and until >= time.monotonic():
+            return False
+        self.leases[key] = caller, time.monotonic() + self.lease
+        return True
 
     async def renew(self, key: str, caller: str) -> None:
         """The caller is still training."""
@@ -109,6 +120,16 @@ class DeskSource:
             ray.get(self.desk.release.remote(request.key, caller))
             raise
         return Stocked(stocked.embedding, request.key, stocked.trained, time.monotonic() - started)
+
+    @contextlib.contextmanager
+    def turn(self, name: str, caller: str) -> Iterator[None]:
+        """Wait until no other caller is in a turn of this name. A caller that died and comes again need not wait."""
+        ray.get(self.desk.wait_turn.remote(name, caller))
+        try:
+            with self._renewed(name, caller):
+                yield
+        finally:
+            ray.get(self.desk.release.remote(name, caller))
 
     @contextlib.contextmanager
     def _renewed(self, key: str, caller: str) -> Iterator[None]:

@@ -12,9 +12,9 @@ import dataclasses
 import functools
 import logging
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -26,14 +26,16 @@ from alss_ray import reading, results
 from alss_ray.config import Experiment, UsageError, flatten
 from alss_ray.display import SweepDisplay, duration
 from alss_ray.generators import store
-from alss_ray.generators.desk import DeskSource, open_desk
+from alss_ray.generators.desk import DeskSource
 from alss_ray.generators.store import GeneratorStore
 from alss_ray.materials import Materials, materials
 from alss_ray.oracles.service import default_workers, open_service
+from alss_ray.places import Place
 from alss_ray.plan import planned
 from alss_ray.sweep import Confirmation, Outcome, Sweep, replicated
 from alss_ray.tune.cluster import Share, connected, share
 from alss_ray.tune.events import Events
+from alss_ray.tune.keeping import StopWhenLost, kept
 from alss_ray.tune.study import StudyTrials
 from alss_ray.tune.trial import AULC, Work, trial
 from alss_ray.tune.warm import earlier_trials
@@ -41,12 +43,13 @@ from alss_ray.tune.warm import earlier_trials
 RETRIES = 3  # times a trial is started again after a fault before it is given up
 
 
-def run_trials(sweep: Sweep, folder: Path) -> Outcome:
+def run_trials(sweep: Sweep, folder: Place) -> Outcome:
     """Run the trials that a sweep's folder still lacks, or the first of them where that is all that is asked for.
 
     Raises:
         UsageError: the cluster does not answer or cannot carry a trial, told before any trial starts.
         KeyboardInterrupt: Ctrl-C; what is done stays, and the sweep can be resumed.
+        StoreError: the results can no longer be kept; the same.
     """
     # A failed trial is told by the display, in a line.
     for logger in ("ray", "ray.tune", "ray.train"):
@@ -69,7 +72,7 @@ class _Listed:
     algorithm = scheduler = None
     num_samples = 1
 
-    def __init__(self, experiments: Sequence[Experiment], folder: Path) -> None:
+    def __init__(self, experiments: Sequence[Experiment], folder: Place) -> None:
         self.total = len(experiments)
         rows = []
         with contextlib.suppress(UsageError):  # there are no records yet
@@ -102,10 +105,12 @@ _Trials = _Listed | StudyTrials
 class _Session:
     """One connection's work on a sweep: its search or list, and what is confirmed at the end."""
 
-    def __init__(self, sweep: Sweep, folder: Path, part: Share, services: contextlib.ExitStack) -> None:
+    def __init__(self, sweep: Sweep, folder: Place, part: Share, services: contextlib.ExitStack) -> None:
         self.sweep, self.folder, self.part, self.services = sweep, folder, part, services
         self.options = sweep.options
-        self.cache = GeneratorStore((self.options.cache or store.default_folder()).expanduser().absolute())
+        self.cache = GeneratorStore(Place(self.options.cache or store.default_folder()).absolute())
+        # Where Tune keeps its own state; nobody reads it, so an object store is spared it.
+        self.scratch = folder.local or services.enter_context(tempfile.TemporaryDirectory(prefix="alss-ray-"))
 
     def run(self, earlier: Sequence[FrozenTrial]) -> Outcome:
         """Everything that is left of the sweep; `earlier` trials count as evaluated by its search."""
@@ -155,8 +160,8 @@ class _Session:
             higher_is_better,
             trials.total - trials.left,
         )
-        one = len(sweep.modes) == 1
-        with display:
+        one, stopper = len(sweep.modes) == 1, StopWhenLost()
+        with display, kept(self.folder, stopper):
             grid = tune.Tuner(
                 self._trainable,
                 param_space=trials.param_space,
@@ -171,7 +176,8 @@ class _Session:
                 ),
                 run_config=tune.RunConfig(
                     name="tune",
-                    storage_path=str(self.folder),
+                    storage_path=str(self.scratch),
+                    stop=stopper,
                     verbose=0,
                     callbacks=[Events(display)],
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
@@ -198,7 +204,7 @@ class _Session:
             work=work,
             shared=self._served(materials(sweep.base.task)),
             folder=self.folder,
-            source=DeskSource(open_desk(self.cache.folder), self.cache),
+            source=DeskSource.before(self.cache.folder),
         )
         return tune.with_resources(function, {"CPU": self.part.cpus, "GPU": self.part.gpus})
 

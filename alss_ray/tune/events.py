@@ -8,6 +8,7 @@ from ray import tune
 
 from alss_ray.display import SweepDisplay
 from alss_ray.space import Point
+from alss_ray.tune.keeping import LOST
 from alss_ray.tune.trial import AULC, FAILURE, FINISHED
 
 
@@ -28,7 +29,7 @@ class Events(tune.Callback):
     ) -> None:
         if FAILURE in result:
             self.display.failed(trial.trial_id, result[FAILURE])
-        else:
+        elif LOST not in result:
             self.display.reported(trial.trial_id, result["rounds"], result["labels"], result[AULC])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,10 +11,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
-from alss_ray import results
+from alss_ray.places import Place
 from alss_ray.rng import stream_seed
 from alss_ray.space import Choice
 from alss_ray.sweep import Confirmation, Search, Sweep
+from alss_ray.tune.keeping import LOST, StudyFile
 from alss_ray.tune.stopping import LabelHalving
 from alss_ray.tune.trial import AULC, FAILURE, FINISHED, STEPS
 from alss_ray.tune.warm import WARM, distribution
@@ -24,7 +24,7 @@ from alss_ray.tune.warm import WARM, distribution
 class StudyTrials:
     """What Tune needs of a search, and what the study knows of it."""
 
-    def __init__(self, sweep: Sweep, folder: Path, earlier: Sequence[FrozenTrial] = ()) -> None:
+    def __init__(self, sweep: Sweep, folder: Place, earlier: Sequence[FrozenTrial] = ()) -> None:
         """
         Args:
             earlier: trials of another search that count as evaluated (`warm.earlier_trials`).
@@ -32,7 +32,8 @@ class StudyTrials:
         assert sweep.search is not None
         self.sweep, self.search = sweep, sweep.search
         distributions = {name: distribution(part) for name, part in self.search.space.items()}
-        storage = open_storage(folder)
+        file = StudyFile(folder)
+        storage = file.storage
         directions = [
             StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in sweep.modes
         ]
@@ -66,7 +67,7 @@ class StudyTrials:
             storage=storage,
             sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
         )
-        self.algorithm.scheduler = self.scheduler
+        self.algorithm.scheduler, self.algorithm.file = self.scheduler, file
 
     @property
     def num_samples(self) -> int:
@@ -128,6 +129,12 @@ class StudySearch(OptunaSearch):
     """
 
     scheduler: LabelHalving | None = None
+    file: StudyFile
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        point: dict[str, Any] | None = super().suggest(trial_id)
+        self.file.keep()
+        return point
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if not isinstance(self.metric, list):  # Optuna takes no intermediate values of several objectives
@@ -137,6 +144,8 @@ class StudySearch(OptunaSearch):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
+        if result is not None and LOST in result:
+            return
         if error or (result is not None and FAILURE in result):
             super().on_trial_complete(trial_id, None, error=True)
         elif result is not None and result.get(FINISHED):
@@ -144,8 +153,4 @@ class StudySearch(OptunaSearch):
         elif result is not None and self.scheduler is not None and trial_id in self.scheduler.stopped:
             self.on_trial_result(trial_id, result)  # Tune keeps the result that ended a trial from the search
             super().on_trial_complete(trial_id, None)
-
-
-def open_storage(folder: Path) -> optuna.storages.RDBStorage:
-    """The studies of a results folder."""
-    return optuna.storages.RDBStorage(f"sqlite:///{folder / results.STUDY}")
+        self.file.keep()

@@ -7,7 +7,6 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,11 +16,13 @@ from alss_ray import reading, results
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import ExperimentFailed, Scalar, UsageError
 from alss_ray.experiment import Run
-from alss_ray.files import locked
+from alss_ray.files import StoreError, locked
 from alss_ray.generators.desk import DeskSource
 from alss_ray.materials import Materials
 from alss_ray.metrics import aulc
+from alss_ray.places import Place
 from alss_ray.sweep import replicated
+from alss_ray.tune.keeping import LOST
 
 AULC = "aulc"
 FAILURE = "failure"
@@ -42,31 +43,44 @@ class Work:
     """Whether the oracle's seconds are an objective."""
 
 
-def trial(config: dict[str, Any], work: Work, shared: Materials, folder: Path, source: DeskSource) -> None:
+def trial(config: dict[str, Any], work: Work, shared: Materials, folder: Place, source: DeskSource) -> None:
     """The trial function that Tune calls in a Ray worker: continued where the folder holds its state.
 
     It reports after every round, as means over the seeds: `aulc`, `oracle_seconds`, `rounds` and `labels` bought
     (sums over the seeds), whether it is `finished`, and `steps`: (labels, AULC up to there) for this round, or
     for all rungs passed. A failure of the experiment's own is reported, not raised: Tune starts anew what raises.
+    So is what could not be kept, which ends the sweep.
     """
-    if not (folder / results.MANIFEST).exists():
-        raise UsageError(
-            f"This machine does not see {folder}; put --results on storage that all machines share."
-        )
     cpus = tune.get_context().get_trial_resources().required_resources.get("CPU", 1)
     torch.set_num_threads(max(1, int(cpus)))
     listed = config.get("experiment")
     experiment = experiment_from(listed or {**work.base, **config})
     experiments = [experiment] if listed else replicated(experiment, work.seeds)
+    failed = {
+        AULC: math.nan,
+        "oracle_seconds": math.nan,
+        "rounds": 0,
+        "labels": 0,
+        STEPS: [],
+        FINISHED: False,
+    }
     try:
-        with contextlib.ExitStack() as locks:
+        if not (folder / results.MANIFEST).exists():
+            raise UsageError(
+                f"This machine does not see {folder}; put --results on storage that all machines share."
+            )
+        with contextlib.ExitStack() as turns:
             # A search over a few values can propose a point twice at once: the second waits, then finds it done.
             for each in experiments:
-                locks.enter_context(locked(folder / results.STATE / f"{each.identity}.lock"))
+                if (state := (folder / results.STATE).local) is not None:
+                    turns.enter_context(locked(state / f"{each.identity}.lock"))
+                else:
+                    turns.enter_context(source.turn(each.identity, tune.get_context().get_trial_id()))
             _advance([_Replicate(Run(each, shared, folder, source), work) for each in experiments], work)
+    except StoreError as error:
+        tune.report({**failed, LOST: str(error)})
     except (UsageError, ExperimentFailed) as error:
-        failed = {AULC: math.nan, "oracle_seconds": math.nan, "rounds": 0, "labels": 0}
-        tune.report({**failed, STEPS: [], FINISHED: False, FAILURE: str(error)})
+        tune.report({**failed, FAILURE: str(error)})
 
 
 class _Replicate:

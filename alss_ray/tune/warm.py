@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,10 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 from alss_ray import reading, results
 from alss_ray.config import UsageError
 from alss_ray.display import shown
+from alss_ray.files import StoreError
 from alss_ray.materials import materials
+from alss_ray.places import Place
 from alss_ray.space import Choice, Float, Int, holds
 from alss_ray.specs import fields
 from alss_ray.sweep import Sweep
+from alss_ray.tune.keeping import StudyFile
 
 WARM = "warm_start"  # the attribute of a study's trial that names the folder it comes from
 
@@ -30,13 +32,13 @@ def earlier_trials(sweep: Sweep) -> list[FrozenTrial]:
     """
     if sweep.search is None or sweep.search.warm_start is None:
         return []
-    folder = sweep.search.warm_start
+    folder = Place(sweep.search.warm_start)
     distributions = {name: distribution(part) for name, part in sweep.search.space.items()}
     before = _asked(folder)
     now = sweep.asked()
     _agree(sweep, folder, before, now)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / results.STUDY}")
-    study = optuna.load_study(study_name=before["name"], storage=storage)
+    file = StudyFile(folder)
+    study = optuna.load_study(study_name=before["name"], storage=file.storage)
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     differences: set[str] = set()
     found = []
@@ -75,18 +77,20 @@ def earlier_trials(sweep: Sweep) -> list[FrozenTrial]:
     return found
 
 
-def _asked(folder: Path) -> dict[str, Any]:
+def _asked(folder: Place) -> dict[str, Any]:
     """What the earlier search was asked for."""
     try:
-        before = json.loads((folder / results.MANIFEST).read_text(encoding="utf-8"))["asked"]
+        before = json.loads((folder / results.MANIFEST).read())["asked"]
         if (folder / results.STUDY).exists() and "objectives" in before:
             return before
+    except StoreError:
+        raise
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise UsageError(f"{folder} holds no search to start from; give the results folder of one.")
 
 
-def _agree(sweep: Sweep, folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _agree(sweep: Sweep, folder: Place, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise UsageError unless both searches measured the same thing on the same data."""
     shared = [f.name for f in fields(sweep.base).values() if f.owner == "task"]
     names = [
