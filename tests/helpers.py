@@ -15,6 +15,7 @@ from alss_ray import reading
 from alss_ray.config import Experiment, local
 from alss_ray.generators import Vae
 from alss_ray.oracles import DatasetOracle, ImageBatch, Labels
+from alss_ray.places import Place
 from alss_ray.strategies import Snn
 from alss_ray.tasks import Digits, TaskData
 
@@ -52,8 +53,10 @@ class LedgerDigits(Digits):
 class BoughtDigits(LedgerDigits):
     """The digits as if their labels were made on demand: bought through the label cache."""
 
+    labels: Place | None = local(default=None)
+
     def load(self) -> TaskData:
-        return dataclasses.replace(super().load(), label_folder=self.ledger.parent / "labels")
+        return dataclasses.replace(super().load(), label_folder=self.labels or self.ledger.parent / "labels")
 
 
 def sold(ledger: Path) -> list[int]:
@@ -80,7 +83,7 @@ def tiny(task: Any = Digits(), strategy: Any = Snn(), **settings: Any) -> Experi
     return Experiment(task=task, strategy=strategy, generator=generator, **{**plain, **settings})
 
 
-def lasting(kind: str, folder: Path) -> pa.Table:
+def lasting(kind: str, folder: Path | Place) -> pa.Table:
     """The records of a folder without what may differ between two runs."""
     table = reading.read(kind, [folder]).table
     return table.drop([name for name in table.column_names if name in VOLATILE or name.endswith("_seconds")])
