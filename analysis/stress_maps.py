@@ -16,9 +16,11 @@ import matplotlib
 import numpy as np
 import pyarrow.compute as pc
 import tyro
+from _figures import stem
 from _shared import guarded, nearest, read
 
 from alss_ray.config import UsageError
+from alss_ray.places import Place
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -29,7 +31,7 @@ from matplotlib.figure import Figure
 class MapsOptions:
     """Whose maps to draw, and where to."""
 
-    results: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RESULTS", help_behavior_hint="")]
+    results: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RESULTS", help_behavior_hint="")]
     """Results folder of a sweep or a single run on a task whose labels are maps."""
     experiment: str | None = None
     """Identity of the experiment (column `experiment`); the one with the lowest validation metric unless given."""
@@ -90,7 +92,7 @@ def draw(options: MapsOptions) -> None:
         best = next(row for row in ended if row["experiment"] == options.experiment)
     chosen = samples.filter(pc.equal(samples["experiment"], best["experiment"])).to_pylist()
     title = f"{best['strategy']}, {best['n_labels']} labels, seed {best['seed']} (experiment {best['experiment']})"
-    path = options.out or options.results / "maps.png"
+    path = options.out or stem(None, Place(options.results), "maps").with_suffix(".png")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure(chosen, title).savefig(path, dpi=150)
