@@ -25,7 +25,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("a small file system can be mounted by root only")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # Ray may still be ending
 
 
 def test_a_sweep_goes_on_once_there_is_room(small: Path, tmp_path: Path) -> None:
