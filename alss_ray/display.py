@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,6 +166,25 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console.print()
     console.print(table, highlight=False)
     console.print(caption, style="dim", highlight=False)
+
+
+def print_report(folder: Path | Place) -> None:
+    """The path of the report of a sweep, which `analysis/report.py` writes now; its command where that fails.
+
+    Prints nothing where the package was installed without the analysis scripts.
+    """
+    script = Path(__file__).parents[1] / "analysis" / "report.py"
+    if not script.exists():
+        return
+    # A process of its own: the package imports nothing of the analysis.
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    again = f"python analysis/report.py {shlex.quote(str(folder))}"
+    print(f"Report: {done.stdout.strip()}" if done.returncode == 0 else f"Report it:  {again}")
 
 
 def print_next_steps(folder: Path | Place) -> None:

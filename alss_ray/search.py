@@ -14,7 +14,7 @@ import tyro
 from alss_ray import cli, specs, summary
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
-from alss_ray.display import print_next_steps
+from alss_ray.display import print_next_steps, print_report
 from alss_ray.places import Place
 from alss_ray.space import Choice, Space, clipped
 from alss_ray.sweep import HALVING, Search, Sweep, SweepOptions, run
@@ -79,6 +79,7 @@ def search(description: str, space: Callable[[Experiment], Space], each: str | N
         summary.show_best(sweep, outcome.folder)
         summary.show_confirmed(sweep, outcome)
         print_next_steps(outcome.folder)
+        print_report(outcome.folder)
         return 1 if outcome.failures else 0
 
     return cli.guarded(work)

@@ -50,6 +50,8 @@ class Axes:
     x: str
     y: str
     log_x: bool = False
+    words_x: bool = False
+    """x is a choice of words."""
     level: float | None = None
     """A height at which a level line is drawn: no difference, say."""
     tips: Sequence[str] = ()
@@ -70,9 +72,9 @@ def xy(name: str, caption: str, alternative: str, series: Sequence[Series], axes
     shape = styled(alt.Shape, [key.shape for key in keys])
     kind: Any = "log" if axes.log_x else "linear"
     number = alt.Axis(format=FORMAT)
-    x = alt.X(
-        "x:Q", title=axes.x, scale=alt.Scale(type=kind, nice=False, zero=False, padding=12), axis=number
-    )
+    along = alt.Scale(type=kind, nice=False, zero=alt.Undefined if axes.log_x else False, padding=12)
+    words = alt.X("x:N", title=axes.x)
+    x = words if axes.words_x else alt.X("x:Q", title=axes.x, scale=along, axis=number)
     y = alt.Y("y:Q", title=axes.y, scale=alt.Scale(zero=False), axis=number)
     base = alt.Chart().transform_filter("indexof(hidden, datum.line) < 0").encode(x=x, color=colour)
     layers: list[Any] = []
@@ -99,24 +101,30 @@ def xy(name: str, caption: str, alternative: str, series: Sequence[Series], axes
 
 
 def bars(name: str, caption: str, alternative: str, series: Sequence[Series], axes: Axes) -> Chart:
-    """Horizontal bars: `y` is a bar's name, `x` its length; the series stand beside one another."""
-    keys = [_key(k, one) for k, one in enumerate(series)]
+    """Horizontal bars of two series beside each other, full and hollow: `y` is a bar's name, `x` its length."""
+    keys = [Key(one.label, f"var(--c{k})", SHAPES[1], None, hollow=k > 0) for k, one in enumerate(series)]
     labels = [one.label for one in series]
     rows = _rows(series)
-    colour = alt.Color(
-        "line:N", scale=alt.Scale(domain=labels, range=[key.colour for key in keys]), legend=None
-    )
+
+    def styled(values: Sequence[Any]) -> alt.Scale:
+        return alt.Scale(domain=labels, range=list(values))
+
+    colours = styled([key.colour for key in keys])
     drawn = alt.Chart(alt.Data(values=rows)).transform_filter("indexof(hidden, datum.line) < 0")
-    drawn = drawn.mark_bar(ariaRoleDescription="datum").encode(
+    drawn = drawn.mark_bar(ariaRoleDescription="datum", strokeWidth=1.5).encode(
         x=alt.X("x:Q", title=axes.x, axis=alt.Axis(format=FORMAT)),
         y=alt.Y("y:N", title=axes.y, sort=None, axis=alt.Axis(labelLimit=140)),
         yOffset=alt.YOffset("line:N", sort=labels),
-        color=colour,
+        fill=alt.Fill("line:N", scale=colours, legend=None),
+        stroke=alt.Stroke("line:N", scale=colours, legend=None),
+        fillOpacity=alt.FillOpacity(
+            "line:N", scale=styled([0.1 if k.hollow else 0.9 for k in keys]), legend=None
+        ),
         tooltip=[_tip(rows, *pair) for pair in (("line", " "), ("y", axes.y), ("x", axes.x))],
     )
     whole = drawn.add_params(alt.param(name="hidden", value=[]))
-    names = {row["y"] for row in rows}
-    return Chart(name, caption, alternative, _finished(whole, 40 + 22 * len(names) * len(labels)), keys)
+    count = len({row["y"] for row in rows}) * len(series)
+    return Chart(name, caption, alternative, _finished(whole, 40 + 22 * count), keys)
 
 
 def _rows(series: Sequence[Series]) -> list[dict[str, Any]]:

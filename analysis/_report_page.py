@@ -63,6 +63,7 @@ class Key:
     """SVG path of its mark within [-1, 1]."""
     dash: Sequence[float] | None
     """Lengths in pixels of its line's strokes and gaps; None where it has no line."""
+    hollow: bool = False
 
 
 @dataclass(frozen=True)

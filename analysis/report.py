@@ -16,6 +16,7 @@ from typing import Annotated
 
 import tyro
 from _report_compare import compared, comparison
+from _report_importance import importance
 from _report_oracle import oracle
 from _report_page import Chart, Section, render
 from _report_pareto import pareto
@@ -51,6 +52,7 @@ def sections(source: Source) -> list[Section]:
         best(source),
         drawn,
         comparison(source, found, order),
+        importance(source),
         pareto(source),
         oracle(source),
         failures(source),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from alss_ray import cli, summary
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
-from alss_ray.display import print_next_steps, print_table
+from alss_ray.display import print_next_steps, print_report, print_table
 from alss_ray.places import Place
 from alss_ray.specs import fields
 from alss_ray.strategies import Random
@@ -95,6 +95,7 @@ def work() -> int:
     if not options.dry_run:
         show(outcome.folder, base, seeds)
         print_next_steps(outcome.folder)
+        print_report(outcome.folder)
     return 1 if outcome.failures else 0
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from alss_ray import cli, reading
 from alss_ray.config import Experiment, UsageError
-from alss_ray.display import print_next_steps, print_table
+from alss_ray.display import print_next_steps, print_report, print_table
 from alss_ray.materials import materials
 from alss_ray.places import Place
 from alss_ray.strategies import Random, Si, Snn
@@ -102,6 +102,7 @@ def work() -> int:
     if not options.dry_run:
         show(outcome.folder, base, seeds)
         print_next_steps(outcome.folder)
+        print_report(outcome.folder)
     return 1 if outcome.failures else 0
 
 

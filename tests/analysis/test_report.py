@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import optuna
 import pytest
 import report
 import synthetic
@@ -16,7 +17,7 @@ from _shared import guarded
 from pages import Page
 from synthetic import NOON, ROOT, metric, script, snn
 
-from alss_ray import results
+from alss_ray import display, results
 from alss_ray.config import flatten
 from alss_ray.files import write_text
 from alss_ray.places import Place
@@ -276,6 +277,34 @@ def test_where_it_goes_and_that_it_says_so(table1):
     assert len(first) < 1_500_000
     script("report.py", table1)
     assert (table1 / "report.html").read_bytes() == first  # the same records give the same page
+
+
+def test_a_sweep_ends_by_telling_where_its_report_is(table1, tmp_path, capsys):
+    (table1 / "report.html").unlink(missing_ok=True)
+    display.print_report(table1)
+    assert capsys.readouterr().out == f"Report: {table1 / 'report.html'}\n"
+    assert (table1 / "report.html").exists()
+    display.print_report(tmp_path / "no such")
+    assert capsys.readouterr() == (f"Report it:  python analysis/report.py '{tmp_path}/no such'\n", "")
+
+
+def test_the_importance_is_that_of_the_study(tmp_path):
+    """Two parameters, of which one decides nothing: numbers as importance.py prints them."""
+    search(tmp_path)
+    study = optuna.create_study(study_name="latent_dim", storage=f"sqlite:///{tmp_path / results.STUDY}")
+    drawn = np.random.default_rng(0)
+    for _ in range(60):
+        point = {"alpha": drawn.uniform(0.1, 5), "latent_dim": int(drawn.integers(2, 9))}
+        study.add_trial(optuna.create_trial(params=point, value=point["alpha"] ** 2, distributions={
+            "alpha": optuna.distributions.FloatDistribution(0.1, 5, log=True),
+            "latent_dim": optuna.distributions.IntDistribution(2, 8)}))  # fmt: skip
+    told = page(tmp_path)
+    shares = {row[0]: float(row[1]) for row in told.tables["The shares"][1:]}
+    done = script("importance.py", tmp_path, "--format", "json", "--out", tmp_path)
+    printed = json.loads(done.stdout)["fANOVA"]
+    assert shares == {name: pytest.approx(value, rel=1e-3) for name, value in printed.items()}
+    assert list(shares) == ["alpha", "latent_dim"]
+    assert shares["alpha"] > 0.9
 
 
 def test_bad_input_ends_with_status_2_and_one_line(table1, tmp_path, capsys):
