@@ -28,7 +28,7 @@ from alss_ray.records import RecordWriter
 ROOT = Path(__file__).parent.parent
 RUN = ["-m", "alss_ray", "run", "--rounds", "3", "--round-size", "10", "--iterations", "80", "--evaluate-every",
        "20", "--generator-iterations", "30", "--threads", "1"]  # fmt: skip
-TABLE1 = ["sweeps/table1.py", "--task", "helpers:BoughtDigits", "--seeds", "1", "--round-size", "10",
+TABLE1 = ["sweeps/table1.py", "--task", "helpers:LedgerDigits", "--seeds", "1", "--round-size", "10",
           "--label-budget", "30", "--iterations", "12", "--generator-iterations", "200"]  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_a_sweep_whose_driver_is_killed_equals_a_local_one(
     done(
         *TABLE1, "--ledger", local / "ledger", "--results", local / "results", "--cache", local / "generators"
     )
-    words = [*TABLE1, "--ledger", ledger, "--labels", f"{bucket}/labels", "--results", f"{bucket}/results",
+    words = [*TABLE1, "--ledger", ledger, "--results", f"{bucket}/results",
              "--cache", f"{bucket}/generators"]  # fmt: skip
     killed(lambda: sum(key.endswith(".rounds.arrow") for key in object_store.keys(bucket)) >= 2, *words)
     done(*words, "--resume")
@@ -160,7 +160,6 @@ def test_a_sweep_whose_driver_is_killed_equals_a_local_one(
         assert lasting(kind, Place(bucket) / "results").equals(lasting(kind, local / "results"))
     keys = object_store.keys(bucket)
     assert sum(key.startswith("generators/") for key in keys) == 1
-    # Two trials may buy one image at the same moment; nothing is bought that is in the store already.
-    assert set(sold(ledger)) == set(sold(local / "ledger"))
-    assert sum(key.startswith("labels/") for key in keys) == len(set(sold(ledger)))
+    # A batch that was on its way when its process died may be asked for again; there were two processes.
+    assert len(sold(ledger)) <= len(sold(local / "ledger")) + 2 * 30
     assert not any(key.startswith("results/tune") for key in keys)
