@@ -46,11 +46,11 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan in words."""
-        per = f" of {self.experiments - self.confirming} experiments" if self.experiments else ""
+        own = self.experiments - self.confirming
         lines = [
-            f"Trials left: {self.trials}{per}; {self.finished} finished before.",
-            f"Labels to be bought: {self.labels:,} to train on and {self.validation_labels:,} to validate on, less "
-            "what the label cache holds.",
+            f"Trials left: {self.trials}, of {own} experiments; {self.finished} finished before.",
+            f"Labels to be bought: at most {self.labels:,} to train on and {self.validation_labels:,} to validate on; "
+            "those in the label cache are not bought again.",
             f"Generators to be trained: {self.generators - self.trained}, {self.trained} are in the cache.",
         ]
         if self.confirming:
@@ -58,7 +58,10 @@ class Plan:
         return lines
 
     def seconds(self, rows: Sequence[dict[str, Any]], slots: int) -> float:
-        """Time for what is left, by the rounds of experiments that were measured, for so many trials at once."""
+        """Time for what is left, by the rounds of experiments that were measured, for so many trials at once.
+
+        It leaves out Ray's own start, and the training of generators where the rows tell of none.
+        """
         iterations = sum(row["iterations"] for row in rows)
         fit = sum(row["fit_seconds"] for row in rows) / iterations
         phases = ("propose", "append", "evaluate", "checkpoint")
@@ -68,7 +71,6 @@ class Plan:
         work = statistics.fmean(
             e.rounds * (e.iterations * fit + around) + e.label_budget * label for e in self.typical
         )
-        # Every seed's experiment may load or train its generator first; only training counts.
         training = (self.generators - self.trained) * max(trained, default=0.0)
         return (self.experiments * work + training) / max(1, min(slots, self.trials))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from helpers import lasting
 from sweeping import started, states, sweep, until
 
 from alss_ray import reading
@@ -85,13 +86,34 @@ def test_nothing_of_a_finished_search_is_run_again(halved: tuple[Path, str]) -> 
     assert again.stdout == shown
 
 
+@pytest.mark.parametrize("experiments", [3, 8], ids=["in the search", "while confirming"])
+def test_a_killed_search_is_resumed_to_the_same_end(
+    experiments: int, halved: tuple[Path, str], tmp_path: Path
+) -> None:
+    undisturbed, shown = halved
+    folder = tmp_path / "results"
+    with started("latent_dim.py", folder, *HALVED) as process:
+        until(lambda: len(list((folder / "records").glob("*.rounds.arrow"))) >= experiments, 280)
+        os.kill(process.pid, signal.SIGKILL)
+    resumed = sweep("latent_dim.py", folder, *HALVED, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert lasting("rounds", folder).equals(lasting("rounds", undisturbed))
+
+    def told(folder: Path) -> list[Any]:
+        trials = study(folder, "latent_dim").trials
+        return [(trial.state, trial.params, trial.value, trial.intermediate_values) for trial in trials]
+
+    assert told(folder) == told(undisturbed)
+    assert resumed.stdout.split("Generators")[0] == shown.split("Generators")[0]
+
+
 def test_a_dry_run_counts_measures_and_is_gone_on_with(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     words = ["--search", "latent_dim=int(2,4)", "--trials", "3", "--fix", "alpha=0.5"]
     dry = sweep("latent_dim.py", folder, *words, "--dry-run")
     assert dry.returncode == 0, dry.stderr
-    assert "Trials left: 3 of 3 experiments; 0 finished before." in dry.stdout
-    assert "Labels to be bought: 90 to train on and 90 to validate on" in dry.stdout
+    assert "Trials left: 3, of 3 experiments; 0 finished before." in dry.stdout
+    assert "Labels to be bought: at most 90 to train on and 90 to validate on" in dry.stdout
     assert "Generators to be trained: 3, 0 are in the cache." in dry.stdout
     assert "Time for what is left" in dry.stdout
     assert states(folder) == ["COMPLETE"]

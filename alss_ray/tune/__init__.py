@@ -144,6 +144,8 @@ class _Session:
         if rows:
             seconds = plan.seconds(rows, self.part.slots)
             print(f"Time for what is left, {self.part.slots} trials at once: about {duration(seconds)}.")
+            if plan.generators > plan.trained and not any(row["generator_trained"] for row in rows):
+                print("The training of generators is not in it: the first trial's was in the cache.")
         print(f"Go on with the same command, without --dry-run and with --results {self.folder} --resume.")
         return Outcome(self.folder, failures)
 
