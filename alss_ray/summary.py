@@ -24,6 +24,8 @@ Row = dict[str, Any]
 def final_rows(folder: Place) -> dict[str, Row]:
     """The last row of every finished experiment of a results folder by identity, with its `oracle_seconds`."""
     table = reading.read("rounds", [folder]).table
+    if not len(table):
+        return {}  # nor has it the columns of any configuration
     seconds: dict[str, float] = defaultdict(float)
     for identity, value in zip(
         table["experiment"].to_pylist(), table["label_seconds"].to_pylist(), strict=True
