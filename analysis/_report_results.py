@@ -46,8 +46,9 @@ def best(source: Source) -> Section:
     left_out = (
         f" Left out, as AULC compares at one budget only: {others} with another budget." if others else ""
     )
+    of = f"The best {len(rows)} of" if source.compared > 1 else "The"
     parts: list[Any] = [
-        f"The best {len(rows)} of {counted(source.compared, 'configuration')} that spent {source.budget:,} "
+        f"{of} {counted(source.compared, 'configuration')} that spent {source.budget:,} "
         "labels, by the area under the validation learning curve (AULC), which searches optimise; test scores "
         f"are told, never optimised.{left_out}"
     ]

@@ -119,7 +119,7 @@ def failures(source: Source) -> Section:
         select experiment, {listed(source.varied)}, seed, attempts, t as rounds, finished
         from trials where attempts > 1 order by attempts desc, experiment limit {SHOWN}"""
     if done == total:
-        parts.append(f"All {total:,} experiments have spent their label budgets.")
+        parts.append("Every experiment has spent its label budget.")
     else:
         parts.append(
             Note(f"{total - done:,} of {total:,} experiments have not spent their label budgets.", "warning")

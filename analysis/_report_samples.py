@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pyarrow.compute as pc
 from _report_page import Picture, Section
 from _report_source import Source
-from _shared import read
+from _shared import read, stored
 
 
 def samples(source: Source) -> Section:
     """Masks, true and predicted maps of the finished experiment with the best validation metric."""
     title = "Sample images"
-    table = read([source.folder], ("samples",))["samples"]
-    if not len(table):
+    keys = read([source.folder], ("samples",), columns=())["samples"]
+    if not len(keys):
         return Section(
             "samples", title, ["This task keeps no sample images: those whose labels are maps do."]
         )
-    kept = ", ".join(f"'{name}'" for name in table["experiment"].unique().to_pylist())
+    kept = ", ".join(f"'{name}'" for name in keys["experiment"].unique().to_pylist())
     best = source.one(
         f"select experiment, strategy, seed, n_labels from trials where experiment in ({kept}) "
         f"order by val_metric {source.best_first} limit 1"
     )
     from stress_maps import figure  # matplotlib: only where there is something to draw
 
-    chosen = table.filter(pc.equal(table["experiment"], best["experiment"])).to_pylist()
+    chosen = _rows(source, best["experiment"])
     told = f"{best['strategy']}, {best['n_labels']} labels, seed {best['seed']} (experiment {best['experiment']})"
     drawn = io.BytesIO()
     figure(chosen, told).savefig(drawn, format="png", dpi=110)
@@ -41,3 +42,13 @@ def samples(source: Source) -> Section:
         ],
         [source.script("stress_maps.py", "--experiment", best["experiment"])],
     )
+
+
+def _rows(source: Source, experiment: str) -> list[dict[str, Any]]:
+    """The samples of one experiment; those of the others, which may be many, stay where they are."""
+    wanted = pc.field("experiment") == experiment
+    rows = []
+    for part in stored([source.folder], ("samples",))["samples"]:
+        rows += part.loose.filter(wanted).to_pylist()
+        rows += [] if part.compacted is None else part.compacted.to_table(filter=wanted).to_pylist()
+    return rows

@@ -21,7 +21,7 @@ from alss_ray import display, results
 from alss_ray.config import flatten
 from alss_ray.files import write_text
 from alss_ray.places import Place
-from alss_ray.records import FOLDER
+from alss_ray.records import FOLDER, RecordWriter
 
 record = functools.partial(synthetic.write, higher_is_better=True, recorded_at=NOON)
 
@@ -201,6 +201,19 @@ def test_a_single_run_says_what_it_cannot_show(tmp_path):
     assert "single runs, which have no spread" in told.texts["curves"]
     assert "keeps no sample images" in told.texts["samples"]
     assert "no readable manifest.json" in told.texts["run"]
+
+
+def test_samples_are_those_of_the_best(tmp_path):
+    shape = {"t": 4, "n_labels": 40, "height": 8, "width": 8, "unit": "kPa", "image": bytes(64)}
+    maps = {"target": np.ones(64, "<f4").tobytes(), "output": np.zeros(64, "<f4").tobytes()}
+    for seed in range(2):
+        record(tmp_path, snn(seed), range(1, 5), lambda t, s=seed: t / 10 + s / 100)
+        with RecordWriter(tmp_path / FOLDER, snn(seed)) as writer:
+            writer.write("samples", [{"sample": k, **shape, **maps} for k in range(3)])
+    told = page(tmp_path)
+    assert "3 test samples" in told.texts["samples"]
+    assert f"experiment {snn(1).identity}" in told.texts["samples"]
+    assert '<img src="data:image/png;base64,' in (tmp_path / "page.html").read_text()
 
 
 def test_nothing_finished_yet(tmp_path):
