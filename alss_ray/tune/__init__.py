@@ -91,6 +91,7 @@ class _Listed:
     def first(self) -> _Listed:
         """The first trial alone."""
         self.experiments = self.experiments[:1]
+        self.total = len(self.experiments)
         return self
 
     @property

@@ -80,7 +80,7 @@ class StudyTrials:
 
     def first(self) -> StudyTrials:
         """The first trial alone."""
-        self.left = min(1, self.left)
+        self.total = self.left = min(1, self.left)
         return self
 
     def _own_trials(self) -> list[FrozenTrial]:
