@@ -25,8 +25,14 @@ def best_sql(source: Source) -> str:
           avg(val_metric) as val_metric, stddev_samp(val_metric) as val_metric_sd,
           avg(test_metric) as test_metric, stddev_samp(test_metric) as test_metric_sd,
           sum(seconds) / count(*) as seconds
-        from trials
-        where finished and label_budget = {source.budget} and isfinite(val_aulc) and {source.searching or "true"}
+        from trials where {
+        " and ".join(
+            filter(
+                None,
+                [f"finished and label_budget = {source.budget} and isfinite(val_aulc)", source.searching],
+            )
+        )
+    }
         group by all order by val_aulc {source.best_first}, configuration limit {BEST}"""
 
 

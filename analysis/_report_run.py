@@ -77,12 +77,12 @@ def with_option(words: Sequence[str], name: str, value: str | None) -> list[str]
 
 
 def completeness(source: Source) -> tuple[int, int, list[str]]:
-    """How many experiments have spent their label budgets, of how many, and which have no record at all."""
-    recorded = source.one("select count(*) as n, count(*) filter (finished) as finished from trials")
+    """How many experiments have come to their end, of how many, and which have no record at all."""
+    recorded = source.one(f"select count(*) as n, count(*) filter ({source.ended}) as ended from trials")
     asked = source.asked.get("experiments", {})
     known = {row["experiment"] for row in source.ask("select experiment from trials")} if asked else set()
     missing = sorted(asked.keys() - known)
-    return recorded["finished"], recorded["n"] + len(missing), missing
+    return recorded["ended"], recorded["n"] + len(missing), missing
 
 
 def resume(source: Source) -> list[str]:
@@ -114,12 +114,12 @@ def failures(source: Source) -> Section:
     asked = source.asked.get("experiments", {})
     unfinished = f"""
         select experiment, {listed(source.varied)}, seed, t as rounds, n_labels, label_budget, attempts
-        from trials where not finished order by all limit {SHOWN}"""
+        from trials where not {source.ended} order by all limit {SHOWN}"""
     resumed = f"""
         select experiment, {listed(source.varied)}, seed, attempts, t as rounds, finished
         from trials where attempts > 1 order by attempts desc, experiment limit {SHOWN}"""
     if done == total:
-        parts.append("Every experiment has spent its label budget.")
+        parts.append("Every experiment has come to its end.")
     else:
         parts.append(
             Note(f"{total - done:,} of {total:,} experiments have not spent their label budgets.", "warning")
@@ -130,6 +130,12 @@ def failures(source: Source) -> Section:
             body = [[name, source.named(asked[name]), asked[name].get("seed")] for name in missing[:SHOWN]]
             caption = f"Experiments without a finished round: {len(body)} of {len(missing):,}"
             parts.append(Table(caption, ["experiment", "configuration", "seed"], body))
+    stopped = source.one(f"select count(*) as n from trials where {source.ended} and not finished")["n"]
+    if stopped:
+        parts.append(
+            f"{counted(stopped, 'experiment')} ended before the label budget, at or above the first rung of early "
+            "stopping: stopped by it, or interrupted there."
+        )
     count = source.one("select count(*) as n from trials where attempts > 1")["n"]
     if count:
         parts.append(

@@ -137,6 +137,12 @@ class Source:
             return ""
         return f"seed between {fixed['seed']:d} and {fixed['seed'] + self.asked.get('replicates', 1) - 1:d}"
 
+    @property
+    def ended(self) -> str:
+        """SQL that is true of the experiments that came to an end: at their budget, or where a search may stop them."""
+        rungs = self.asked.get("rungs") or ()
+        return f"(finished or n_labels >= {min(rungs):d})" if rungs else "finished"
+
     @cached_property
     def confirmed(self) -> bool:
         """Whether a search ran its best configurations again, on seeds that it did not choose them by."""

@@ -224,11 +224,11 @@ def test_nothing_finished_yet(tmp_path):
     assert "No record holds a finite validation accuracy" in told.texts["pareto"]
 
 
-def search(folder, seeds=(0,)):
+def search(folder, **more):
     """A search of twelve points, the seventh being the best."""
     asked = {
         "kind": "sweep", "name": "latent_dim", "space": {"alpha": ""}, "replicates": 1,
-        "experiment": {"strategy": "snn", "seed": 0},
+        "experiment": {"strategy": "snn", "seed": 0}, **more,
     }  # fmt: skip
     words = ["/where/sweeps/latent_dim.py", "--task", "digits", "--results=x y"]
     claimed(folder, asked, words)
@@ -251,6 +251,16 @@ def test_a_search_names_its_best_and_the_next_step(tmp_path):
         "snn, all configurations",
     ]
     assert "no experiment selects at random" in told.texts["comparison"]
+
+
+def test_trials_that_were_stopped_early_are_not_unfinished(tmp_path):
+    search(tmp_path, rungs=[20])
+    record(tmp_path, snn(alpha=4.5), range(1, 3))
+    record(tmp_path, snn(alpha=4.6), range(1, 2))
+    told = page(tmp_path)
+    assert [row[0] for row in told.tables["Unfinished experiments"][1:]] == [snn(alpha=4.6).identity]
+    assert "1 experiment ended before the label budget" in told.texts["failures"]
+    assert "1 of 14 experiments" in told.texts["summary"]
 
 
 def test_a_confirmed_search_is_compared_on_the_fresh_seeds_alone(tmp_path):
