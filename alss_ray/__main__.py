@@ -27,6 +27,8 @@ class RunOptions:
     """CPU threads; as many as torch chooses unless given."""
     cache: Place | None = None
     """Folder of trained generators, shared by all runs; ~/.cache/alss_ray/generators unless given."""
+    reference: bool = True
+    """At the end, train on every label of the pool as well, where the task's own oracle gives them in a minute."""
 
 
 def _with_rounds(options: RunOptions, settings: Settings) -> Settings:
@@ -55,6 +57,7 @@ def run(argv: Sequence[str]) -> int:
     from alss_ray.experiment import Run
     from alss_ray.generators.store import GeneratorStore, default_folder
     from alss_ray.materials import check, materials
+    from alss_ray.reference import whole_pool
 
     if options.threads is not None:
         if options.threads < 1:
@@ -66,6 +69,7 @@ def run(argv: Sequence[str]) -> int:
     asked = {"kind": "run", "name": experiment.identity, "experiment": flatten(experiment)}
     results.claim(folder, asked, options.resume)
     console = Console(stderr=True)
+    reference: Run | None = None
     try:
         with console.status("starting") as status:
             source = GeneratorStore(options.cache or default_folder())
@@ -79,10 +83,22 @@ def run(argv: Sequence[str]) -> int:
                     f"loss before training {row['new_loss']:.3f}  {row['fit_seconds']:.1f} s",
                     flush=True,
                 )
+            if options.reference and (known := whole_pool(experiment, shared.data)):
+                status.update(
+                    f"reference: buying all {known.label_budget} labels of the pool, and training on them"
+                )
+                reference = Run(known, shared, folder, source)
+                for _ in reference.rounds():
+                    pass
     except KeyboardInterrupt:
         print(f"\nInterrupted; nothing is lost. Add --out {folder} --resume to go on.", file=sys.stderr)
         raise
     print(f"AULC {rounds.result['val_aulc']:.4f} ({experiment.task.metric}, validation)")
+    if reference is not None:
+        labels, _, tested = reference.state.history[-1]
+        print(
+            f"For reference, test: {tested:.4f} with all {labels} labels, {reference.guess[1]:.4f} without learning"
+        )
     print_next_steps(folder)
     return 0
 

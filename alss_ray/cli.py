@@ -55,6 +55,7 @@ def parse(
     prog: str,
     components: Components = Components(),
     adjust: Callable[[Options, Settings], Settings] = lambda options, settings: settings,
+    purpose: str = "",
 ) -> Parsed[Options]:
     """Read a command line made of a script's own options and an experiment.
 
@@ -62,6 +63,7 @@ def parse(
         options: the script's own options with their defaults; its class is a dataclass named ...Options.
         components: the names to start from.
         adjust: what the script's own options change in the experiment's settings.
+        purpose: where a task's `defaults` hold a mapping under this name, its values go before the others.
 
     Raises:
         UsageError: a component that does not exist, or values that do not fit together.
@@ -74,7 +76,9 @@ def parse(
     kinds = {role: find(role, getattr(named, role)) for role in ROLES}
     if not kinds["strategy"].needs_embedding:  # type: ignore[attr-defined]
         del kinds["generator"]
-    suited: Mapping[str, Any] = getattr(kinds["task"], "defaults", {})
+    suited: dict[str, Any] = dict(getattr(kinds["task"], "defaults", {}))
+    suited |= suited.get(purpose, {})
+    suited = {name: value for name, value in suited.items() if not isinstance(value, Mapping)}
     own_part = type(options).__name__.removesuffix("Options").lower()
     parts = {own_part: type(options), "components": Components, "experiment": Settings, **kinds}
     fields: list[Any] = []

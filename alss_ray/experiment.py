@@ -291,7 +291,7 @@ class Run:
     def _fresh_network(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         with rng.scope(self.experiment.seed, "init"):
             network = self.task.network().to(self.device)
-        return network, torch.optim.Adam(network.parameters(), self.experiment.learning_rate)
+        return network, torch.optim.Adam(network.parameters(), self.experiment.learning_rate, fused=True)
 
     def _stage_one(self, source: GeneratorSource) -> tuple[Embedding | None, Row]:
         """The embedding, where the strategy wants one, and the columns that say where results come from."""

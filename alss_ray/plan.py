@@ -37,6 +37,8 @@ class Plan:
     labels: int
     """Training labels that are left to buy, at most."""
     validation_labels: int
+    reference_labels: int
+    """Labels of the whole-pool reference."""
     generators: int
     """Generators that may come up, at most."""
     trained: int
@@ -53,6 +55,8 @@ class Plan:
             "those in the label cache are not bought again.",
             f"Generators to be trained: {self.generators - self.trained}, {self.trained} are in the cache.",
         ]
+        if self.reference_labels:
+            lines.append(f"The whole-pool reference beside them buys {self.reference_labels:,} labels.")
         if self.confirming:
             lines.insert(1, f"Confirming experiments at the end: up to {self.confirming}.")
         return lines
@@ -94,7 +98,19 @@ def planned(sweep: Sweep, finished: int, left: int, cache: GeneratorStore) -> Pl
     if search is None:
         share = left / max(1, len(typical))
         labels = round(share * sum(e.label_budget for e in typical))
-    return Plan(left, finished, count, confirming, labels, count * validation, generators, trained, typical)
+    known = sweep.reference
+    return Plan(
+        trials=left,
+        finished=finished,
+        experiments=count,
+        confirming=confirming,
+        labels=labels,
+        validation_labels=count * validation,
+        reference_labels=known.label_budget if known else 0,
+        generators=generators,
+        trained=trained,
+        typical=typical,
+    )
 
 
 def _generators(sweep: Sweep, space: Space, trials: int, cache: GeneratorStore) -> tuple[int, int]:

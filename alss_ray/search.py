@@ -37,7 +37,7 @@ class SearchOptions(SweepOptions):
     search: Repeated = ()
     """NAME=RANGE: search any field along, or over another range: int(LOW,HIGH), float(LOW,HIGH), either with ,log
     behind HIGH, or choice(A,B,...); may be given many times."""
-    first: Repeated = ()
+    try_first: Repeated = ()
     """NAME=VALUE,...: a point to evaluate first, behind the paper's setting (α = 1, n = 3, the task's J), which
     stands for what is not named; may be given many times."""
     replicates: int = 1
@@ -58,18 +58,24 @@ class SearchOptions(SweepOptions):
     """Fresh seeds of --confirm."""
 
 
-def search(description: str, space: Callable[[Experiment], Space], each: str | None = None) -> int:
+def search(
+    description: str, space: Callable[[Experiment], Space], each: str | None = None, task: str = "digits"
+) -> int:
     """The whole of a search script: read its command line, search, show the best; returns the exit status.
 
     Args:
         space: the search space that suits an experiment. A parameter that stands on the command line is fixed
             at that value instead.
         each: a choice of the space whose values get the same number of trials.
+        task: the task unless the command line names one.
     """
     name = Path(sys.argv[0]).stem
 
     def work() -> int:
-        parsed = cli.parse(SearchOptions(), description, sys.argv[1:], f"python sweeps/{name}.py")
+        parsed = cli.parse(
+            SearchOptions(), description, sys.argv[1:], f"python sweeps/{name}.py",
+            components=cli.Components(task=task), purpose="search",
+        )  # fmt: skip
         base, searched = _around(parsed, space)
         options = parsed.options
         sweep = Sweep(name, options, base, _search(options, base, searched, each))
@@ -109,7 +115,7 @@ def _search(options: SearchOptions, base: Experiment, space: Space, each: str | 
     usual: dict[str, Scalar] = {**flatten(base), **PAPER}
     paper = {name: clipped(part, usual[name]) for name, part in space.items()}
     first = [paper]
-    for text in options.first:
+    for text in options.try_first:
         point = {**paper, **specs.point(text, space, base)}
         if point not in first:
             first.append(point)

@@ -93,12 +93,14 @@ def point(text: str, space: Space, experiment: Experiment) -> dict[str, Scalar]:
     Raises:
         UsageError: a parameter that is not searched, or a value outside its range.
     """
-    given = _each("--first", text.split(","), experiment, lambda field, value: field.value(value))
+    given = _each("--try-first", text.split(","), experiment, lambda field, value: field.value(value))
     for name, value in given.items():
         if name not in space:
-            raise UsageError(f"--first names {name}, which is not searched; searched are {', '.join(space)}.")
+            raise UsageError(
+                f"--try-first names {name}, which is not searched; searched are {', '.join(space)}."
+            )
         if not holds(space[name], value):
-            raise UsageError(f"--first {name}={value} lies outside the search space ({space[name]}).")
+            raise UsageError(f"--try-first {name}={value} lies outside the search space ({space[name]}).")
     return given
 
 

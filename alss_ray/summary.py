@@ -38,7 +38,9 @@ def final_rows(folder: Place) -> dict[str, Row]:
 def show_best(sweep: Sweep, folder: Place) -> None:
     """Print the best finished trials of a search: those of the front where it has several objectives."""
     assert sweep.search is not None
-    rows = [row for row in final_rows(folder).values() if row["seed"] in sweep.seeds]
+    ended, known = final_rows(folder), sweep.reference
+    reference = ended.pop(known.identity, None) if known else None
+    rows = [row for row in ended.values() if row["seed"] in sweep.seeds]
     if not rows:
         print("No trial is finished.")
         return
@@ -75,7 +77,17 @@ def show_best(sweep: Sweep, folder: Place) -> None:
         list(columns),
         [[shown(row[key]) for key in columns.values()] for row in best],
         f"AULC: mean {rows[0]['metric']} of the validation curve from 0 labels to the budget.{over} "
-        f"Generators: {keys_used} used, {trained} trained in this sweep.",
+        f"Generators: {keys_used} used, {trained} trained in this sweep.{_levels(reference)}",
+    )
+
+
+def _levels(reference: Row | None) -> str:
+    """What the network learns from the whole pool, and what is known without learning."""
+    if reference is None:
+        return ""
+    return (
+        f" Test with all {reference['label_budget']} labels: {shown(reference['test_metric'])}; "
+        f"without learning: {shown(reference['test_guess'])}."
     )
 
 

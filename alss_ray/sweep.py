@@ -11,6 +11,7 @@ from typing import Any
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
 from alss_ray.places import Place
+from alss_ray.reference import whole_pool
 from alss_ray.results import default_folder, examine
 from alss_ray.space import Point, Space, corners, describe
 from alss_ray.strategies import Random
@@ -47,6 +48,9 @@ class SweepOptions:
     """Processes that label for all trials, each on a CPU of its own; 0 lets trials label for themselves."""
     oracle_timeout: float = 600.0
     """Seconds after which a label is given up and its image refused."""
+    reference: bool = True
+    """Beside the trials, train once on every label of the pool, where the task's own oracle gives them in a minute:
+    the level that learning curves approach."""
 
     def __post_init__(self) -> None:
         for name, amount in (("cpus", self.cpus_per_trial), ("gpus", self.gpus_per_trial)):
@@ -114,6 +118,15 @@ class Sweep:
         """Random selection with the same settings; where that is the strategy, the experiment around the search."""
         random = dataclasses.replace(experiment, strategy=Random(), generator=None)
         return self.base if random == experiment else random
+
+    @property
+    def reference(self) -> Experiment | None:
+        """The whole-pool experiment that runs beside the trials; None where none is wanted or it is listed itself."""
+        from alss_ray.materials import materials
+
+        known = whole_pool(self.base, materials(self.base.task).data) if self.options.reference else None
+        listed = {experiment.identity for experiment in self.experiments}
+        return None if known is None or known.identity in listed else known
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -21,4 +21,4 @@ def space(base: Experiment) -> Space:
 
 
 if __name__ == "__main__":
-    sys.exit(search(__doc__ or "", space))
+    sys.exit(search(__doc__ or "", space, task="ivus"))

@@ -15,6 +15,7 @@ from alss_ray.config import Experiment, UsageError
 from alss_ray.display import print_next_steps, print_report, print_table
 from alss_ray.materials import materials
 from alss_ray.places import Place
+from alss_ray.reference import whole_pool
 from alss_ray.strategies import Random, Si, Snn
 from alss_ray.strategies.stepping import Stepping
 from alss_ray.sweep import Sweep, SweepOptions, replicated, run
@@ -52,20 +53,6 @@ def arms(base: Experiment) -> dict[str, Experiment]:
     }
 
 
-def whole_pool(base: Experiment) -> Experiment:
-    """The reference: every label of the pool in one round, with the training steps of all rounds."""
-    free = len(materials(base.task).data.images) - base.validation_size
-    return dataclasses.replace(
-        base,
-        strategy=Random(),
-        generator=None,
-        round_size=free,
-        label_budget=free,
-        validation_share=base.validation_size / free,
-        iterations=base.rounds * base.iterations,
-    )
-
-
 def show(folder: Place, base: Experiment, seeds: range) -> None:
     """Print the test metric's mean and standard deviation over the seeds, beside the paper's rows."""
     rows = reading.read("rounds", [folder]).table.to_pylist()
@@ -74,10 +61,10 @@ def show(folder: Place, base: Experiment, seeds: range) -> None:
         wanted = {experiment.identity for experiment in replicated(arm, seeds)}
         return [row for row in rows if row["experiment"] in wanted]
 
-    by_solver = materials(base.task).data.label_folder is not None
+    known = whole_pool(base, materials(base.task).data)
     made = table1(
         {name: of(arm) for name, arm in arms(base).items()},
-        of(whole_pool(base)) if by_solver else (),
+        of(known) if known else (),
         f"n = {base.generator.latent_dim}, α = {base.strategy.alpha}, {base.iterations} iterations a round.",
     )
     print_table(made.title, made.columns, made.body, made.caption)
@@ -95,8 +82,8 @@ def work() -> int:
         raise UsageError(f"--seeds is {options.seeds}; give 1 or more.")
     seeds = range(base.seed, base.seed + options.seeds)
     rows = [replicated(arm, seeds) for arm in arms(base).values()]
-    if materials(base.task).data.label_folder is not None:
-        rows.append(replicated(whole_pool(base), seeds))
+    if known := whole_pool(base, materials(base.task).data):
+        rows.append(replicated(known, seeds))
     paired = [experiment for same_seed in zip(*rows, strict=True) for experiment in same_seed]
     outcome = run(Sweep("table1", options, base, experiments=paired))
     if not options.dry_run:

@@ -28,7 +28,7 @@ from alss_ray.generators.base import Embedding, Generator, Progress
 from alss_ray.places import Place
 from alss_ray.tasks.base import TaskData
 
-VERSION = 1  # raise when training or the file's layout changes, so that older artifacts are not taken
+VERSION = 2  # raise when training or the file's layout changes, so that older artifacts are not taken
 
 
 def default_folder() -> Path:

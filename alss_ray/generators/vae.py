@@ -57,7 +57,7 @@ class Vae:
         encoder.to(device).train()
         decoder.to(device).train()
         parameters = [*encoder.parameters(), *decoder.parameters()]
-        optimiser = torch.optim.Adam(parameters, self.generator_learning_rate)
+        optimiser = torch.optim.Adam(parameters, self.generator_learning_rate, fused=True)
         draws = rng.stream(self.generator_seed, "generator", "batches")
         noise = rng.stream(self.generator_seed, "generator", "noise")
         images = images.to(device)

@@ -29,6 +29,8 @@ class TaskData:
     oracle: Oracle
     label_folder: Path | Place | None = None
     """Where bought labels are kept; None where the oracle only reads labels that are stored already."""
+    whole_pool: bool = False
+    """Whether every label of D may be bought for a reference (alss_ray/reference.py): where that takes a minute."""
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -57,7 +59,7 @@ class Task(Protocol):
     """What 1 of a target map is in its unit, where targets are maps `1 x H x W`: samples are kept then."""
     defaults: ClassVar[Mapping[str, Any]]
     """Values that suit this task: for fields of the experiment and its generator, for `strategy` (a name), and
-    for `trials` of a search."""
+    under `search` those that a search takes instead."""
 
     def load(self) -> TaskData:
         """Read the data; raises UsageError naming the files that are missing and how to get them."""

@@ -65,10 +65,11 @@ class Ivus:
         "batch_size": 20,
         "learning_rate": 5e-3,
         "evaluate_every": 50,
-        "generator_iterations": 1000,
-        "generator_batch_size": 64,
+        "generator_iterations": 800,
+        "generator_batch_size": 32,
+        "generator_learning_rate": 3e-3,
         "strategy": "si",
-        "trials": 8,
+        "search": {"trials": 8, "label_budget": 100},
     }
 
     def __post_init__(self) -> None:
@@ -100,7 +101,8 @@ class Ivus:
             raise UsageError(
                 f"The oracle refuses all {len(good)} test masks ({reasons}); look at --spacing and --wall-label."
             )
-        return TaskData(images[~test], images[test][good], self.encode(answer.values[good]), oracle, folder)
+        targets = self.encode(answer.values[good])
+        return TaskData(images[~test], images[test][good], targets, oracle, folder, whole_pool=stress)
 
     def _phantoms(self) -> tuple[Tensor, np.ndarray, float]:
         made = make_phantoms(side=SIDE, seed=self.phantom_seed, independent=self.independent_slices)

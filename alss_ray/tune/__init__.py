@@ -37,7 +37,7 @@ from alss_ray.tune.cluster import Share, connected, share
 from alss_ray.tune.events import Events
 from alss_ray.tune.keeping import StopWhenLost, kept
 from alss_ray.tune.study import StudyTrials
-from alss_ray.tune.trial import AULC, Work, trial
+from alss_ray.tune.trial import AULC, Work, reference, trial
 from alss_ray.tune.warm import earlier_trials
 
 RETRIES = 3  # times a trial is started again after a fault before it is given up
@@ -122,6 +122,7 @@ class _Session:
             trials = StudyTrials(sweep, folder, earlier)
         if self.options.dry_run:
             return self._dry_run(trials)
+        known = self._reference()
         failures = self._tuned(trials)
         confirmations: list[Confirmation] = []
         if isinstance(trials, StudyTrials):
@@ -129,7 +130,18 @@ class _Session:
             arms = dict.fromkeys(e for c in confirmations for e in (c.experiment, c.baseline))
             again = [e for arm in arms for e in replicated(arm, sweep.reporting_seeds)]
             failures += self._tuned(_Listed(again, folder))
+        if known is not None and (why := ray.get(known)):
+            print(f"The whole-pool reference failed: {why}", file=sys.stderr)
         return Outcome(folder, failures, confirmations)
+
+    def _reference(self) -> Any:
+        """Start the whole-pool experiment, which takes a trial's share of the cluster; None where there is none."""
+        known = self.sweep.reference
+        if known is None:
+            return None
+        remote: Any = ray.remote(reference)  # its type stubs lack options
+        share = {"num_cpus": self.part.cpus, "num_gpus": self.part.gpus, "max_retries": RETRIES}
+        return remote.options(**share).remote(known, self._shared, self.folder, self._source, self.part.cpus)
 
     def _dry_run(self, trials: _Trials) -> Outcome:
         """Say what is left, and measure a first trial where there is none yet."""
@@ -194,7 +206,7 @@ class _Session:
 
     @functools.cached_property
     def _trainable(self) -> Any:
-        """The trial function with the materials, the oracle's service and the generators' desk, opened once."""
+        """The trial function with what all trials share."""
         sweep = self.sweep
         work = Work(
             base=flatten(sweep.base, identity_only=False),
@@ -205,18 +217,23 @@ class _Session:
         function = tune.with_parameters(
             trial,
             work=work,
-            shared=self._served(materials(sweep.base.task)),
+            shared=self._shared,
             folder=self.folder,
-            source=DeskSource.before(self.cache.folder),
+            source=self._source,
         )
         return tune.with_resources(function, {"CPU": self.part.cpus, "GPU": self.part.gpus})
 
-    def _served(self, shared: Materials) -> Materials:
+    @functools.cached_property
+    def _source(self) -> DeskSource:
+        return DeskSource.before(self.cache.folder)
+
+    @functools.cached_property
+    def _shared(self) -> Materials:
         """The materials with the oracle as trials are to see it.
 
         That is a service which all trials share, its CPUs set apart before there is a trial, or a cache in each trial.
         """
-        options = self.options
+        options, shared = self.options, materials(self.sweep.base.task)
         cpus = ray.cluster_resources().get("CPU", 0.0)
         workers = options.oracle_workers if options.oracle_workers is not None else default_workers(cpus)
         folder = shared.data.label_folder

@@ -14,7 +14,7 @@ from ray import tune
 
 from alss_ray import reading, results
 from alss_ray.catalogue import experiment_from
-from alss_ray.config import ExperimentFailed, Scalar, UsageError
+from alss_ray.config import Experiment, ExperimentFailed, Scalar, UsageError
 from alss_ray.experiment import Run
 from alss_ray.files import StoreError, locked
 from alss_ray.generators.desk import DeskSource
@@ -81,6 +81,19 @@ def trial(config: dict[str, Any], work: Work, shared: Materials, folder: Place, 
         tune.report({**failed, LOST: str(error)})
     except (UsageError, ExperimentFailed) as error:
         tune.report({**failed, FAILURE: str(error)})
+
+
+def reference(
+    experiment: Experiment, shared: Materials, folder: Place, source: DeskSource, cpus: float
+) -> str | None:
+    """A whole experiment beside the trials, continued where the folder holds its state; why it failed, if it did."""
+    torch.set_num_threads(max(1, int(cpus)))
+    try:
+        for _ in Run(experiment, shared, folder, source).rounds():
+            pass
+    except (UsageError, ExperimentFailed) as error:
+        return str(error)
+    return None
 
 
 class _Replicate:
