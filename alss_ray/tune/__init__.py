@@ -186,7 +186,8 @@ class _Session:
                     search_alg=trials.algorithm,
                     scheduler=trials.scheduler,
                     num_samples=trials.num_samples,
-                    max_concurrent_trials=self.options.concurrency,
+                    # Left out, Tune asks for one machine at a time where a searcher proposes.
+                    max_concurrent_trials=self.part.slots,
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
