@@ -46,6 +46,9 @@ class SweepOptions:
     """Folder of trained generators, here or on an object store; ~/.cache/alss_ray/generators unless given."""
     oracle_workers: int | None = None
     """Processes that label for all trials, each on a CPU of its own; 0 lets trials label for themselves."""
+    oracle_resource: str | None = None
+    """A resource of the cluster's own that every oracle worker takes 1 of: oracle in cluster/gpu.yaml. Its machines may
+    be started on demand, so the workers are waited for."""
     oracle_timeout: float = 600.0
     """Seconds after which a label is given up and its image refused."""
     reference: bool = True

@@ -40,6 +40,7 @@ from alss_ray.places import Place
 QUEUE_LIMIT = 1024  # images that wait for a worker before callers wait for room
 CHUNK, IN_FLIGHT = 64, 4  # images a request, requests of one caller at a time
 RETRIES, PAUSE = 300, 0.2  # a request is asked again, after so many seconds, while there is no desk
+PATIENCE = 60.0  # seconds for workers to find their CPUs and to start
 INLINE = 50_000  # bytes of a pickled oracle up to which it is no object of Ray's store
 LASTING = {"max_restarts": -1, "max_task_retries": 0}  # retries are ours: Ray knows not what was done already
 
@@ -168,7 +169,7 @@ def open_service(
     resource: str | None = None,
     *,
     queue_limit: int = QUEUE_LIMIT,
-    patience: float = 60.0,
+    patience: float = PATIENCE,
 ) -> Service:
     """Start the oracle's workers and its desk, before any trial is submitted.
 

@@ -29,7 +29,7 @@ from alss_ray.generators import store
 from alss_ray.generators.desk import DeskSource
 from alss_ray.generators.store import GeneratorStore
 from alss_ray.materials import Materials, materials
-from alss_ray.oracles.service import default_workers, open_service
+from alss_ray.oracles.service import PATIENCE, default_workers, open_service
 from alss_ray.places import Place
 from alss_ray.plan import planned
 from alss_ray.sweep import Confirmation, Outcome, Sweep, replicated
@@ -40,6 +40,7 @@ from alss_ray.tune.study import StudyTrials
 from alss_ray.tune.trial import AULC, Work, reference, trial
 from alss_ray.tune.warm import earlier_trials
 
+BOOT = 1200.0  # seconds for machines that are started on demand to carry the oracle's workers
 RETRIES = 3  # times a trial is started again after a fault before it is given up
 
 
@@ -240,12 +241,16 @@ class _Session:
         folder = shared.data.label_folder
         if folder is None or workers == 0:
             return shared.cached()
-        if workers + options.cpus_per_trial > cpus:
+        on_demand = options.oracle_resource is not None  # machines of its own, perhaps not there yet
+        if not on_demand and workers + options.cpus_per_trial > cpus:
             raise UsageError(
                 f"{workers} oracle workers leave no room for a trial of {options.cpus_per_trial:g} CPUs on {cpus:g}; "
                 "lower --oracle-workers."
             )
         service = self.services.enter_context(
-            open_service(shared.oracle, workers, options.oracle_timeout, folder)
+            open_service(
+                shared.oracle, workers, options.oracle_timeout, folder, options.oracle_resource,
+                patience=BOOT if on_demand else PATIENCE,
+            )  # fmt: skip
         )
         return dataclasses.replace(shared, oracle=service.oracle)
