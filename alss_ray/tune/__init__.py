@@ -249,8 +249,12 @@ class _Session:
             )
         service = self.services.enter_context(
             open_service(
-                shared.oracle, workers, options.oracle_timeout, folder, options.oracle_resource,
+                shared.oracle,
+                workers,
+                options.oracle_timeout,
+                folder,
+                options.oracle_resource,
                 patience=BOOT if on_demand else PATIENCE,
-            )  # fmt: skip
+            )
         )
         return dataclasses.replace(shared, oracle=service.oracle)
