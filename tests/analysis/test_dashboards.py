@@ -66,6 +66,7 @@ def runs(tmp_path_factory):
 
 
 def test_tensorboard_shows_the_records(runs):
+    assert "tensorboard --logdir DIR/tensorboard" in README
     with served("tensorboard", "--logdir", runs / "tensorboard") as url:
         assert "<title>TensorBoard</title>" in asked(url)
         limit = time.monotonic() + 60
