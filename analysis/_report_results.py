@@ -84,6 +84,10 @@ def best(source: Source) -> Section:
 def curves(source: Source) -> Section:
     """Learning curves: a line a configuration where they are few, else the best ones and each strategy's mean."""
     own = source.searching or "true"
+    at_once = "round_size >= label_budget"
+    several = source.one(f"select count(*) as n from rounds where not ({at_once})")["n"] > 0
+    if several:
+        own = f"{own} and not ({at_once})"
     commands = [source.script("curves.py"), source.script("curves.py", "--inside-rounds")]
     if source.grouping is not None:
         found = _lines(source, own, source.grouping)
@@ -116,7 +120,10 @@ def curves(source: Source) -> Section:
         "curves-chart",
         caption,
         f"{caption}. At the end: {', '.join(ends)}.",
-        [Series(line.label, _rows(source, line)) for line in found],
+        [
+            *(Series(line.label, _rows(source, line)) for line in found),
+            *(_levels(source, found, at_once) if several else ()),
+        ],
         Axes(
             "training labels bought",
             f"test {source.metric}{source.unit}",
@@ -124,6 +131,34 @@ def curves(source: Source) -> Section:
         ),
     )
     return Section("curves", "Learning curves", [said, chart, _numbers(source, found)], commands)
+
+
+def _levels(source: Source, found: Sequence[Line], at_once: str) -> list[Series]:
+    """Level lines: what runs reached that bought all their labels at once, and what is known without learning."""
+    rows = source.ask(f"""
+        select strategy, label_budget, avg(test_metric) as level, count(*) as runs from rounds
+        where {at_once} group by all order by all""")
+    levels = {
+        f"{row['strategy']}, all {row['label_budget']:,} labels at once": (row["level"], row["runs"])
+        for row in rows
+    }
+    if not source.higher_is_better:
+        guess = source.one("select avg(test_guess) as level, count(distinct experiment) as runs from rounds")
+        levels["without learning"] = (guess["level"], guess["runs"])
+    ends = [min(line.labels[0] for line in found), max(line.labels[-1] for line in found)]
+    return [
+        Series(
+            label,
+            [
+                {"x": float(x), "y": source.scale * level, "runs": runs, "standard deviation": None}
+                for x in ends
+            ],
+            muted=True,
+            place=2 + k % 2,
+        )
+        for k, (label, (level, runs)) in enumerate(levels.items())
+        if level is not None
+    ]
 
 
 def _lines(source: Source, where: str, by: Sequence[str]) -> list[Line]:

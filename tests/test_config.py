@@ -55,6 +55,7 @@ OTHER_VAE = {
     "generator_batch_size": 129,
     "generator_learning_rate": 2e-3,
     "generator_seed": 1,
+    "codes": "sample",
 }
 
 

@@ -216,6 +216,7 @@ OTHER = {
     "generator_batch_size": 17,
     "generator_learning_rate": 2e-3,
     "generator_seed": 1,
+    "codes": "sample",
 }
 
 
