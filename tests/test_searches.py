@@ -28,8 +28,8 @@ def study(folder: Path, name: str) -> optuna.Study:
 
 
 HALVED = [
-    "--latent-dim", "3", "--search", "learning_rate=choice(1e-6,0.01)", "--first", "alpha=0.5,learning_rate=0.01",
-    "--first", "alpha=2,learning_rate=1e-6", "--trials", "3", "--concurrency", "1", "--replicates", "2",
+    "--latent-dim", "3", "--search", "learning_rate=choice(1e-6,0.01)", "--try-first", "alpha=0.5,learning_rate=0.01",
+    "--try-first", "alpha=2,learning_rate=1e-6", "--trials", "3", "--concurrency", "1", "--replicates", "2",
     "--early-stopping", "--confirm", "1", "--confirm-seeds", "2",
 ]  # fmt: skip
 
