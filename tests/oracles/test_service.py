@@ -352,10 +352,13 @@ def _load_unless_used(ledger: str) -> Fragile:
 def test_a_cache_that_is_away_is_an_error_and_what_was_bought_is_written_later(
     cluster, tmp_path, monkeypatch
 ):
-    (tmp_path / "cache").symlink_to(tmp_path / "away")
     ledger, images = str(tmp_path / "ledger"), batch(LABEL)
     with service_module.open_service(Ledgered(ledger), 1, TIMEOUT, tmp_path / "cache") as service:
-        with pytest.raises(OracleError, match=r"label cache .* cannot be reached or is full"):
+        (tmp_path / "cache").mkdir()
+        for image in images:  # where its label goes there is nothing to be read, and nothing can be written
+            shelf = tmp_path / "cache" / image_key(service.oracle.identity, image)[:2]
+            shelf.symlink_to(tmp_path / "away")
+        with pytest.raises(OracleError, match=r"cannot be (written|kept)"):
             service.oracle.label(images)
         (tmp_path / "away").mkdir()
         assert right(service.oracle.label(images), images)
