@@ -16,8 +16,8 @@ from typing import IO
 import pytest
 from cluster.stand_ins import REPOSITORY, until
 
-TOOLS = ("ip", "unshare", "nsenter", "setpriv", "ssh", "ssh-keygen", "rsync", "/usr/sbin/sshd")
-PACKAGES = "iproute2, util-linux, openssh-client, openssh-server, rsync"
+TOOLS = ("ip", "unshare", "nsenter", "setpriv", "ps", "ssh", "ssh-keygen", "rsync", "/usr/sbin/sshd")
+PACKAGES = "iproute2, util-linux, procps, openssh-client, openssh-server, rsync"
 NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid")
 SUBNET = "10.77.0"
 

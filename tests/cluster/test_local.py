@@ -114,3 +114,9 @@ def test_a_sweep_outlives_a_machine(cluster: Cluster) -> None:
     assert sum(row["n_labels"] == row["label_budget"] for row in rows) == 24
     assert len({(row["experiment"], row["t"]) for row in rows}) == len(rows), "no round is recorded twice"
     assert len(hosts()) == 2, "what the lost machine did stays"
+
+
+def test_ray_down_stops_the_head(cluster: Cluster) -> None:
+    assert "gcs_server" in cluster.head.do("ps -eo args")
+    cluster.ray("down --yes")
+    assert "gcs_server" not in cluster.head.do("ps -eo args")
