@@ -69,7 +69,7 @@ class Ivus:
         "generator_batch_size": 32,
         "generator_learning_rate": 3e-3,
         "strategy": "si",
-        "search": {"trials": 5, "label_budget": 80},
+        "search": {"trials": 5, "label_budget": 60},
     }
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from .contours import Array
 from .elements import VALUES3, Mesh
 from .material import Material
 from .settings import Beat, Refused
-from .statics import Equilibrium, Inertia, equilibrium, newton, residual
+from .statics import BALANCED, Equilibrium, Inertia, equilibrium, newton, residual
 
 
 def pressure_at(time: float, systole: float, beat: Beat) -> float:
@@ -24,9 +24,14 @@ def pressure_at(time: float, systole: float, beat: Beat) -> float:
     return beat.diastole + (systole - beat.diastole) * 0.5 * (1.0 - math.cos(math.pi * way))
 
 
-def systole(nodes: Array, material: Material, pressure: float, beat: Beat) -> Equilibrium:
-    """The state at the last beat's peak ``pressure`` in kPa; raises Refused ('no convergence') if a step fails."""
-    start = equilibrium(nodes, material, beat.diastole)
+def systole(
+    nodes: Array, material: Material, pressure: float, beat: Beat, balanced: float = BALANCED
+) -> Equilibrium:
+    """The state at the last beat's peak ``pressure`` in kPa; raises Refused ('no convergence') if a step fails.
+
+    The relative out-of-balance force is below ``balanced`` after every step.
+    """
+    start = equilibrium(nodes, material, beat.diastole, balanced)
     mesh, state = Mesh(nodes), start.state
     end = (beat.beats - 1 + beat.peak) * beat.period
     count = math.ceil(end / beat.period * beat.steps)
@@ -41,7 +46,7 @@ def systole(nodes: Array, material: Material, pressure: float, beat: Beat) -> Eq
         ballistic = state.u + step * velocity + step**2 * (0.5 - beta) * acceleration
         inertia = Inertia(matrix, ballistic - alpha / (1.0 - alpha) * beta * step**2 * acceleration)
         load = pressure_at(n * step, pressure, beat) if n < count else pressure
-        result = newton(mesh, state, material, load, inertia)
+        result = newton(mesh, state, material, load, inertia, balanced)
         if result is None:
             raise Refused(
                 "no convergence", f"Newton's method stalled at {n * step:.3f} s and {load:.2f} kPa."

@@ -97,7 +97,12 @@ def _minimise(nodes: Array, scale: Array) -> Array | None:
         mixed = cross[..., None, None] * e[..., :, None] * cof[..., None, :]
         hess = (2 / chi)[..., None, None] * np.eye(4) + mixed + np.swapaxes(mixed, -1, -2)
         hess += bend[..., None, None] * cof[..., :, None] * cof[..., None, :]
-        move = _step(weight[..., None] * slope, weight[..., None, None] * hess, np.repeat(scale, 2, axis=-1))
+        try:
+            move = _step(
+                weight[..., None] * slope, weight[..., None, None] * hess, np.repeat(scale, 2, axis=-1)
+            )
+        except np.linalg.LinAlgError:
+            break
         now, step = energy(nodes, eps), 1.0
         while step > 1e-4:
             trial = energy(nodes + step * move, eps)

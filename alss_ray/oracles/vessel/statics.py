@@ -89,10 +89,11 @@ def newton(
     return None
 
 
-def equilibrium(nodes: Array, material: Material, pressure: float) -> Equilibrium:
+def equilibrium(nodes: Array, material: Material, pressure: float, balanced: float = BALANCED) -> Equilibrium:
     """Solve on the mesh of ``nodes`` [2 * around, 2 * across + 1, 2], starting from its every second node.
 
-    Raises Refused ('no convergence') when the load steps have been halved below ``SMALLEST_STEP``.
+    The relative out-of-balance force is below ``balanced`` at the end. Raises Refused ('no convergence') when the load
+    steps have been halved below ``SMALLEST_STEP``.
     """
     levels = [nodes]
     while levels[0].shape[1] % 4 == 1 and levels[0].shape[1] > COARSEST and levels[0].shape[0] % 4 == 0:
@@ -106,9 +107,9 @@ def equilibrium(nodes: Array, material: Material, pressure: float) -> Equilibriu
             known = None
             continue
         start = mesh.rest(material) if known is None else _refined(*known, mesh, material)
-        result = newton(mesh, start, material, pressure, balanced=BALANCED if level is nodes else ROUGH)
+        result = newton(mesh, start, material, pressure, balanced=balanced if level is nodes else ROUGH)
         if result is None and level is nodes:
-            result = _in_steps(mesh, material, pressure)
+            result = _in_steps(mesh, material, pressure, balanced)
         known = None if result is None else (mesh, result[0])
         counts.append(MAX_ITERATIONS if result is None else result[1])
     if known is None:
@@ -117,12 +118,12 @@ def equilibrium(nodes: Array, material: Material, pressure: float) -> Equilibriu
     return Equilibrium(state, tuple(counts), residual(mesh, state, material, pressure))
 
 
-def _in_steps(mesh: Mesh, material: Material, pressure: float) -> tuple[State, int]:
+def _in_steps(mesh: Mesh, material: Material, pressure: float, balanced: float) -> tuple[State, int]:
     """Raise the load in steps from the unloaded wall, halving a step that fails."""
     state, reached, step, total = mesh.rest(material), 0.0, 0.5, 0
     while reached < 1.0:
         target = min(1.0, reached + step)
-        result = newton(mesh, state, material, target * pressure)
+        result = newton(mesh, state, material, target * pressure, balanced=balanced)
         if result is None:
             step *= 0.5
             if step < SMALLEST_STEP:

@@ -100,21 +100,22 @@ def _traction_slope(u, v, w):
     return -w["load"] * dot(mul(_cof(grad(u)), w.n), v)
 
 
-def solve_taylor_hood(
-    nodes: np.ndarray, pressure: float, steps: int = 4
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes [n, 2], displacement [n, 2] and projected Cauchy stress [n, 4] (xx, yy, xy, zz) at the nodes."""
+def solve_taylor_hood(nodes: np.ndarray, pressure: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes [n, 2], displacement [n, 2] and projected Cauchy stress [n, 4] (xx, yy, xy, zz) at the nodes.
+
+    Raises RuntimeError where Newton's method fails however small the load steps.
+    """
     mesh = triangles(nodes)
     basis = Basis(mesh, ElementVector(ElementTriP2()), intorder=5)
     pressures = basis.with_element(ElementTriP1())
     lumen = np.flatnonzero((mesh.facets % (nodes.shape[1] // 2 + 1) == 0).all(axis=0))
     edge = FacetBasis(mesh, ElementVector(ElementTriP2()), facets=lumen, intorder=5)
-    x = np.concatenate([np.zeros(basis.N), np.full(pressures.N, -2.0 * (C1 + D1 * D2))])
     near, far = (int(cKDTree(basis.doflocs.T[::2]).query(nodes[k, 0])[1]) for k in (0, len(nodes) // 2))
     line = np.abs(nodes[len(nodes) // 2, 0] - nodes[0, 0])
     held = np.array([2 * near, 2 * near + 1, 2 * far + (1 if line[0] > line[1] else 0)])
-    for load in pressure * np.arange(1, steps + 1) / steps:
-        for _ in range(40):
+
+    def newton(x: np.ndarray, load: float) -> np.ndarray | None:
+        for _ in range(12):
             fields = {"u": basis.interpolate(x[: basis.N]), "p": pressures.interpolate(x[basis.N :])}
             on_edge = {"u": edge.interpolate(x[: basis.N]), "load": load}
             k = asm(_stiffness, basis, **fields) - asm(_traction_slope, edge, **on_edge)
@@ -127,10 +128,21 @@ def solve_taylor_hood(
             )
             step = solve(*condense(bmat([[k, b.T], [b, None]]).tocsc(), rhs, D=held))
             x = x + step
-            if np.abs(step[: basis.N]).max() < 1e-6 * np.abs(x[: basis.N]).max():
-                break
-        else:
-            raise RuntimeError("Newton's method did not converge")
+            moved, size = np.abs(step[: basis.N]).max(), np.abs(x[: basis.N]).max()
+            if not moved < 10.0 * np.ptp(nodes):
+                return None
+            if moved < 1e-6 * size:
+                return x
+        return None
+
+    x = np.concatenate([np.zeros(basis.N), np.full(pressures.N, -2.0 * (C1 + D1 * D2))])
+    reached, share = 0.0, 0.25
+    while reached < 1.0:
+        found = newton(x, pressure * min(1.0, reached + share))
+        if found is not None:
+            x, reached = found, min(1.0, reached + share)
+        elif (share := share / 2) < 1 / 128:
+            raise RuntimeError(f"Newton's method stalled at {reached:.3f} of the load")
     scalar = basis.with_element(ElementTriP2())
     w = {"u": basis.interpolate(x[: basis.N])}
     f, _, first, _ = _parts(w)

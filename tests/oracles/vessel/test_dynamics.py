@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from alss_ray.oracles.vessel import Beat, Settings, solve
+from alss_ray.oracles.vessel.contours import wall_from_mask
 from alss_ray.oracles.vessel.dynamics import pressure_at, systole
+from alss_ray.oracles.vessel.elements import Mesh
+from alss_ray.oracles.vessel.grid import grid_for
 from alss_ray.oracles.vessel.material import Material
+from alss_ray.oracles.vessel.recovery import gauss_stress
+from alss_ray.oracles.vessel.statics import equilibrium
 
 from .shapes import random_wall
 from .test_tube import INNER, OUTER, nodes
-
-SMALL = {"elements_around": 32, "elements_across": 4}
 
 
 def test_the_waveform_runs_from_diastole_to_systole_and_back() -> None:
@@ -27,10 +32,25 @@ def test_the_waveform_runs_from_diastole_to_systole_and_back() -> None:
 
 def test_systolic_map_is_that_of_quasi_statics() -> None:
     mask, _ = random_wall(np.random.default_rng(1))
-    static = solve(mask, 0.1, Settings(**SMALL)).stress
-    dynamic = solve(mask, 0.1, Settings(**SMALL, beat=Beat(steps=60))).stress
-    difference = float(np.linalg.norm(dynamic - static) / np.linalg.norm(static))
-    assert 1e-9 < difference < 1e-4  # inertia is at work, and is tiny in a beat of 0.8 s
+    settings = Settings(elements_around=32, elements_across=4)
+    nodes = grid_for(wall_from_mask(mask, 0.1, settings.harmonics), settings).nodes(64, 8)
+    mesh, material = Mesh(nodes), Material.of(settings)
+    # Both far closer to balance than maps need, so that what is left is the work of inertia.
+    static = equilibrium(nodes, material, 16.0, balanced=1e-10).state
+    dynamic = systole(nodes, material, 16.0, Beat(steps=60), balanced=1e-10).state
+    a, b = (gauss_stress(mesh, state, material) for state in (static, dynamic))
+    # Nothing is held in the dynamic problem; the trace is blind to a turn of the whole wall.
+    a, b = (stress[..., 0] + stress[..., 1] for stress in (a, b))
+    difference = float(np.linalg.norm(b - a) / np.linalg.norm(a))
+    assert 1e-9 < difference < 1e-6  # tiny in a beat of 0.8 s, and not nothing
+
+
+def test_a_mask_can_be_mapped_at_the_peak_of_a_beat() -> None:
+    mask, _ = random_wall(np.random.default_rng(1))
+    small = Settings(elements_around=16, elements_across=2)
+    static = solve(mask, 0.1, small).stress
+    beat = solve(mask, 0.1, replace(small, beat=Beat(steps=40))).stress
+    assert np.linalg.norm(beat - static) < 1e-3 * np.linalg.norm(static)
 
 
 def test_a_heavy_tube_lags_behind_its_load() -> None:
