@@ -27,6 +27,9 @@ class RunOptions:
     """CPU threads; as many as torch chooses unless given."""
     cache: Place | None = None
     """Folder of trained generators, shared by all runs; ~/.cache/alss_ray/generators unless given."""
+    trajectories: int = 0
+    """Points whose paths through latent space are recorded, for analysis/trajectories.py (Figure 4); with
+    --redraw-every 0, and --latent-dim 2 for a map of the whole space."""
     reference: bool = True
     """At the end, train on every label of the pool as well, where the task's own oracle gives them in a minute."""
 
@@ -58,6 +61,7 @@ def run(argv: Sequence[str]) -> int:
     from alss_ray.generators.store import GeneratorStore, default_folder
     from alss_ray.materials import check, materials
     from alss_ray.reference import whole_pool
+    from alss_ray.trajectories import check as check_trajectories
 
     if options.threads is not None:
         if options.threads < 1:
@@ -65,6 +69,10 @@ def run(argv: Sequence[str]) -> int:
         torch.set_num_threads(options.threads)
     shared = materials(experiment.task).cached()
     check(experiment, shared.data)
+    if options.trajectories < 0:
+        raise UsageError(f"--trajectories is {options.trajectories}; give a number of points, or 0 for none.")
+    if options.trajectories:
+        check_trajectories(experiment, shared.data)
     folder = options.out or Place(results.default_folder("run"))
     asked = {"kind": "run", "name": experiment.identity, "experiment": flatten(experiment)}
     results.claim(folder, asked, options.resume)
@@ -73,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         with console.status("starting") as status:
             source = GeneratorStore(options.cache or default_folder())
-            rounds = Run(experiment, shared, folder, source, status.update)
+            rounds = Run(experiment, shared, folder, source, status.update, options.trajectories)
             if rounds.state.t > experiment.rounds:
                 print(f"{folder} holds all {experiment.rounds} rounds already; nothing is left to do.")
             for row in rounds.rounds():

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import faiss
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from alss_ray import provenance, records, rng
+from alss_ray import provenance, records, rng, trajectories
 from alss_ray.checkpoint import Checkpoint
 from alss_ray.config import Experiment, ExperimentFailed, UsageError
 from alss_ray.generators.base import Embedding
@@ -61,12 +61,21 @@ class Run:
         folder: Path | Place,
         source: GeneratorSource,
         status: Status = lambda text: None,
+        followed: int = 0,
     ) -> None:
+        """Load or begin the state.
+
+        Args:
+            followed: how many evolving points leave their paths in the records (alss_ray/trajectories.py).
+        """
         self.experiment, self.task, self.status = experiment, experiment.task, status
         self.folder = Place(folder)
         self.device = default_device()
         self.data, self.fingerprint = shared.data, shared.fingerprint
         check(experiment, self.data)
+        self.followed = followed
+        if followed:
+            trajectories.check(experiment, self.data)
         # faiss and torch share the experiment's cores, so they take the same number of threads.
         faiss.omp_set_num_threads(torch.get_num_threads())
         self.images = self.data.images.to(self.device)
@@ -143,6 +152,8 @@ class Run:
         targets = state.targets.to(self.device)
         # Their hardness, before F has learnt from them.
         fresh = evaluate(self.network, images, targets, self.task)
+        if self.followed:
+            self._follow(state.query, state.targets)
         points = state.query.points
         if points is None and self.embedding is not None:
             points = self.embedding.codes[state.query.indices]
@@ -223,6 +234,8 @@ class Run:
         self.writer.write("rounds", [self.state.row])
         if self.state.t == self.experiment.rounds and self.task.map_unit is not None:
             self.writer.write("samples", self._samples(*self.task.map_unit))
+        if self.state.t == self.experiment.rounds and self.followed:
+            self.writer.write("planes", [self._plane()])
 
     def _samples(self, scale: float, unit: str) -> list[Row]:
         """Maps of a few test samples, evenly spread over the test set."""
@@ -245,6 +258,22 @@ class Run:
             }
             for k, sample in enumerate(chosen.tolist())
         ]
+
+    def _follow(self, query: Query, targets: Tensor) -> None:
+        """Write down where the followed points have come to, before F learns from them."""
+        assert self.embedding is not None
+        rows = trajectories.path_rows(
+            self.network, self.embedding, self.task.loss, self.images, self.state.labelled, query, targets,
+            self.state.t, self.followed,
+        )  # fmt: skip
+        self.writer.write("paths", rows)
+
+    def _plane(self) -> Row:
+        assert self.embedding is not None
+        state, network = self.state, self.network.eval()
+        return trajectories.plane_row(
+            network, self.embedding, self.task.loss, state.labelled, state.validation, state.t
+        )
 
     # --- what the phases share ---------------------------------------------------------------------------
 

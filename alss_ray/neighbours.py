@@ -23,6 +23,8 @@ class Neighbours:
 
     indices: np.ndarray
     """int64 `J`: positions in D, distinct, all of them free; fewer than the points where D ran out."""
+    points: np.ndarray
+    """int64: the positions of the points that got them."""
     plain: np.ndarray
     """int64 `J`: the nearest sample of each point, free or not."""
 
@@ -81,4 +83,5 @@ def nearest_free(codes: np.ndarray, points: np.ndarray, free: np.ndarray) -> Nei
         remaining = np.flatnonzero(left)
         choose(waiting, remaining[search(codes[remaining], points[waiting], min(count, len(remaining)))])
         count *= 2
-    return Neighbours(chosen[chosen >= 0], first[:, 0])
+    points = np.flatnonzero(chosen >= 0)
+    return Neighbours(chosen[points], points, first[:, 0])

@@ -1,4 +1,5 @@
-"""The records of experiments: Arrow IPC stream files for each attempt, one row a round, or an evaluation, or a sample.
+"""The records of experiments: Arrow IPC stream files for each attempt, one row a round, or an evaluation, or a sample,
+or a point in latent space.
 
 An attempt is one process's go at an experiment; a resumed experiment adds attempts. A row is written out when
 its round is done, so a file that was cut off still gives its whole rows. An object store cannot append: there the
@@ -106,13 +107,60 @@ SAMPLE_ONLY: tuple[Column, ...] = (
     ("target", pa.binary(), "little-endian float32, height x width: the oracle's map"),
     ("output", pa.binary(), "little-endian float32, height x width: the network's map"),
 )
+PATH_ONLY: tuple[Column, ...] = (
+    ("point", pa.int32(), "position of the point in T(t), from 0"),
+    (
+        "origin",
+        pa.int32(),
+        "position in T(t-1) of the point that it was stepped from; null where a path begins",
+    ),
+    ("sample", pa.int64(), "position in D of the real sample that it was moved to"),
+    ("label", pa.int32(), "that sample's class"),
+    ("predicted", pa.int32(), "class that F gives G(p), before it learns from the sample (for t = 1: after)"),
+    ("point_margin", pa.float64(), "probability of that class less that of the next; 0 on a boundary"),
+    ("point_loss", pa.float64(), "L(F(G(p)), y) of Equation 1"),
+    ("position", pa.list_(pa.float32()), "p: the sample's code, n numbers"),
+    (
+        "stepped",
+        pa.list_(pa.float32()),
+        "p': where the step led, beside the sample; null where a path begins",
+    ),
+    ("gap", pa.float64(), "distance from p' to the nearest sample of D, labelled or not"),
+    ("image_shape", pa.list_(pa.int32()), "channels, height, width"),
+    ("image", pa.binary(), "uint8, channels x height x width: the sample"),
+    ("generated", pa.binary(), "uint8, channels x height x width: G(p)"),
+)
+PLANE_ONLY: tuple[Column, ...] = (
+    ("plane_centre", pa.list_(pa.float32()), "where the plane's origin lies in latent space, n numbers"),
+    ("plane_axes", pa.list_(pa.float32()), "2 x n: the plane's axes, of length 1"),
+    ("plane_shares", pa.list_(pa.float32()), "shares of the variance of E(D) along the two axes"),
+    ("grid_extent", pa.list_(pa.float64()), "left, right, bottom, top of a grid of places on the plane"),
+    ("grid_side", pa.int32(), "places along either side, row after row from the bottom"),
+    ("grid_predicted", pa.binary(), "int32, side x side: class that F gives G(p) at the end"),
+    ("grid_margins", pa.binary(), "float32, side x side: probability of that class less that of the next"),
+    ("grid_losses", pa.binary(), "float32, side x side: loss with the label of the nearest training sample"),
+    ("grid_gradients", pa.binary(), "float32, side x side x 2: that loss's gradient, along the plane"),
+    ("grid_steepness", pa.binary(), "float32, side x side: the whole gradient's length"),
+    ("grid_gaps", pa.binary(), "float32, side x side: distance to the nearest sample of D"),
+    ("kept_codes", pa.binary(), "float32, m x n: codes of some samples of D, those with bought labels first"),
+    ("kept_labels", pa.binary(), "int32, m: their classes, -1 where no label was bought"),
+    ("kept_gaps", pa.binary(), "float32, m: distance to the nearest other sample of D"),
+)
 COLUMNS = IDENTITY + ROUND_ONLY
 CURVE_COLUMNS = IDENTITY + CURVE_ONLY
-KINDS = {"rounds": COLUMNS, "curves": CURVE_COLUMNS, "samples": IDENTITY + SAMPLE_ONLY}
+KINDS = {
+    "rounds": COLUMNS,
+    "curves": CURVE_COLUMNS,
+    "samples": IDENTITY + SAMPLE_ONLY,
+    "paths": IDENTITY + PATH_ONLY,
+    "planes": IDENTITY + PLANE_ONLY,
+}
 KEYS = {
     "rounds": ("experiment", "t"),
     "curves": ("experiment", "t", "iteration"),
     "samples": ("experiment", "t", "sample"),
+    "paths": ("experiment", "t", "point"),
+    "planes": ("experiment", "t"),
 }
 
 _TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}

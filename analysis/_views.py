@@ -1,4 +1,4 @@
-"""The views that SQL is asked of, `rounds`, `curves`, `trials` and `sweeps`, and what each of their columns means."""
+"""The views that SQL is asked of, `rounds`, `curves`, `paths`, `trials` and `sweeps`, and what their columns mean."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from alss_ray.places import Place
 
 Meaning = tuple[str, str]  # unit, or '' for none; what it is
 
-VIEWS = ("rounds", "curves", "trials", "sweeps")
+RECORDS = ("rounds", "curves", "paths")
+VIEWS = (*RECORDS, "trials", "sweeps")
 WHICH = ("val", "test")
 WINDOW = "(partition by sweep, experiment order by t)"
 REACHED = re.compile("(val|test)_labels_to_.*")
@@ -113,6 +114,8 @@ UNITS = {
     "oracle_bought": "images",
     "refusals": "images",
     "recorded_at": "UTC",
+    "point_margin": "share of 1",
+    **dict.fromkeys(("position", "stepped", "gap"), "latent space's own"),
 }
 UNITS_BY_ENDING = {
     "_metric": SCORE,
@@ -126,7 +129,7 @@ UNITS_BY_ENDING = {
 def describe(database: duckdb.DuckDBPyConnection) -> pa.Table:
     """Every column of the views: table, column, type, unit ('' for none, or for one that the task decides), meaning."""
     common = {"sweep": ("", "name of the results folder")}
-    columns = {"rounds": records.COLUMNS, "curves": records.CURVE_COLUMNS, "trials": records.IDENTITY}
+    columns = {**{kind: records.KINDS[kind] for kind in RECORDS}, "trials": records.IDENTITY}
     rows = []
     for view in VIEWS:
         derived = {"trials": TRIALS, "sweeps": SWEEPS}.get(view, {})
@@ -166,7 +169,7 @@ def open_views(
     Raises:
         UsageError: as `stored` does.
     """
-    found = stored(folders, ("rounds", "curves"))
+    found = stored(folders, RECORDS)
     database = duckdb.connect(
         ":memory:",
         config={"enable_external_access": False, "python_enable_replacements": False, "temp_directory": ""},

@@ -1,7 +1,8 @@
 """Ask the records of sweeps and single runs in SQL (DuckDB), read-only.
 
-Tables: `rounds` (one row a round of an experiment), `curves` (one row an evaluation inside a round), `trials`
-(one row an experiment) and `sweeps` (one row a results folder). `--describe` lists their columns with units.
+Tables: `rounds` (one row a round of an experiment), `curves` (one row an evaluation inside a round), `paths` (one row
+a followed point and round), `trials` (one row an experiment) and `sweeps` (one row a results folder). `--describe`
+lists their columns with units.
 Results folders may lie on an object store (s3://bucket/path).
 
 python analysis/query.py RESULTS "select strategy, t, avg(test_metric) from rounds group by all order by all"
@@ -65,7 +66,7 @@ def answer(database: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """The rows that one SELECT statement gives.
 
     Raises:
-        UsageError: SQL that is wrong, or does anything but read the three tables.
+        UsageError: SQL that is wrong, or does anything but read the tables.
     """
     try:
         check(database, sql)

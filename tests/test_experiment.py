@@ -22,9 +22,14 @@ from alss_ray.metrics import aulc
 from alss_ray.strategies import Random, Snn
 from alss_ray.tasks import Digits
 
+EVOLVING = Snn(redraw_every=0)
+"""With the paths of its points in the records, so that what they take stands in the tests of kills, too."""
+
 
 def at(experiment: Experiment, folder: Path) -> Run:
-    return Run(experiment, materials(experiment.task), folder, GeneratorStore(folder / "generators"))
+    followed = 4 if experiment.strategy == EVOLVING else 0
+    source = GeneratorStore(folder / "generators")
+    return Run(experiment, materials(experiment.task), folder, source, followed=followed)
 
 
 def run(experiment: Experiment, folder: Path) -> list[dict]:
@@ -179,7 +184,7 @@ def in_process(*args: object) -> int:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert in_process(tiny(LedgerDigits(folder / "ledger")), folder, "", 0) == 0
+    assert in_process(tiny(LedgerDigits(folder / "ledger"), EVOLVING), folder, "", 0) == 0
     return folder
 
 
@@ -190,10 +195,11 @@ POINTS = [f"{phase}:{moment}" for phase in PHASES for moment in ("before", "afte
 def test_a_killed_experiment_ends_with_the_same_records(
     where: str, undisturbed: Path, tmp_path: Path
 ) -> None:
-    experiment = tiny(LedgerDigits(tmp_path / "ledger"))
+    experiment = tiny(LedgerDigits(tmp_path / "ledger"), EVOLVING)
     assert in_process(experiment, tmp_path, where, 2) == -signal.SIGKILL
     assert in_process(experiment, tmp_path, "", 0) == 0
-    for kind in ("rounds", "curves"):
+    for kind in ("rounds", "curves", "paths", "planes"):
+        assert len(lasting(kind, undisturbed))
         assert lasting(kind, tmp_path).equals(lasting(kind, undisturbed)), f"{kind} differ"
     if where != "label:after":
         # Only a kill between the oracle's answer and its saving can make one batch be asked for again.
@@ -202,7 +208,7 @@ def test_a_killed_experiment_ends_with_the_same_records(
 
 def test_a_finished_experiment_does_nothing_when_it_is_run_again(undisturbed: Path) -> None:
     before = sold(undisturbed / "ledger")
-    experiment = tiny(LedgerDigits(undisturbed / "ledger"))
+    experiment = tiny(LedgerDigits(undisturbed / "ledger"), EVOLVING)
     again = at(experiment, undisturbed)
     assert list(again.rounds()) == []
     assert again.result["n_labels"] == 30
@@ -210,7 +216,7 @@ def test_a_finished_experiment_does_nothing_when_it_is_run_again(undisturbed: Pa
 
 
 def test_other_data_than_before_are_refused(undisturbed: Path) -> None:
-    experiment = tiny(LedgerDigits(undisturbed / "ledger"))
+    experiment = tiny(LedgerDigits(undisturbed / "ledger"), EVOLVING)
     data = Digits().load()
     changed = dataclasses.replace(data, images=data.images.flip(0))
     shared = Materials(changed, changed.fingerprint(), changed.oracle)

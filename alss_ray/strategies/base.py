@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -49,18 +49,23 @@ class Query:
     """float32 `J x n`: where synthesised images were made; None for real samples."""
     shown: Tensor | None = None
     """uint8 `J x C x H x W`: synthesised images as the oracle is to see them; None for `images` themselves."""
+    sources: Tensor | None = None
+    """int64 `J`: rows of the labelled set that the proposals were stepped from; None where that is not told."""
+    stepped: Tensor | None = None
+    """float32 `J x n`: where those steps led, beside the real samples that are asked for; None for no steps."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """What happened on the way, under the names of `records.PROPOSAL_COUNTS`."""
 
     def parts(self) -> dict[str, Tensor]:
         """Its tensors by name, without those that are None."""
-        named = {"indices": self.indices, "images": self.images, "points": self.points, "shown": self.shown}
-        return {name: part for name, part in named.items() if part is not None}
+        names = [f.name for f in fields(self) if f.name != "counts"]
+        return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     @classmethod
     def of(cls, parts: Mapping[str, Tensor]) -> Query:
         """The query with these parts."""
-        return cls(parts["indices"], parts.get("images"), parts.get("points"), parts.get("shown"))
+        named: dict[str, Any] = dict(parts)
+        return cls(**named)
 
     def take(self, rows: Tensor) -> Query:
         """The proposals at `rows` (positions or a mask)."""

@@ -41,7 +41,7 @@ class Si(Stepping):
         if view.t == 1:
             return self._query(view, self._draw(view.embedding, count, rng), {})
         if self.stepped_from == "labelled":
-            sources = self.sources(view, count, rng)
+            sources = view.labelled.take(self.sources(view, count, rng))
             points, targets = sources.points, sources.targets
         else:
             points = self._draw(view.embedding, count, rng)

@@ -30,12 +30,14 @@ class Snn(Stepping):
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
         assert view.embedding is not None
         codes = view.embedding.codes
-        sources = self.sources(view, count, rng)
+        rows = self.sources(view, count, rng)
+        sources = view.labelled.take(rows)
         stepped, counts = self.step(view, sources.points, sources.targets, rng)
         known = ~view.free & ~view.barred
         if self.exclude_labelled:
             found = nearest_free(codes.numpy(), stepped.numpy(), view.free.numpy())
-            indices = torch.from_numpy(found.indices)
+            indices, kept = torch.from_numpy(found.indices), torch.from_numpy(found.points)
+            rows, stepped = rows[kept.to(rows.device)], stepped[kept]
             counts |= {
                 "already_labelled": int(known[torch.from_numpy(found.plain)].sum()),
                 "neighbour_shortfall": count - len(found.indices),
@@ -45,4 +47,4 @@ class Snn(Stepping):
             indices = allowed[torch.from_numpy(nearest(codes[allowed].numpy(), stepped.numpy()))]
             counts |= {"already_labelled": int(known[indices].sum())}
         images = to_bytes(decode(view, codes[indices])) if self.decoded else None
-        return Query(indices, images, counts=counts)
+        return Query(indices, images, sources=rows.cpu(), stepped=stepped, counts=counts)

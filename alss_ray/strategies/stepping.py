@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from alss_ray.config import UsageError, at_least, component_name
-from alss_ray.labelled import LabelledSet
 from alss_ray.latent import loss_gradient, normalised, random_directions
 from alss_ray.strategies.base import View
 
@@ -38,19 +37,19 @@ class Stepping:
                 "or --direction none for the control without a step."
             )
 
-    def sources(self, view: View, count: int, rng: torch.Generator) -> LabelledSet:
-        """Labelled samples to step from, without repetition while there are enough."""
+    def sources(self, view: View, count: int, rng: torch.Generator) -> Tensor:
+        """Rows of the labelled set to step from, int64 on its device, without repetition while there are enough."""
         since = view.t - 2  # rounds of proposals before this one; the first always draws
         redrawn = self.redraw_every > 0 and since % self.redraw_every == 0
         fresh = since == 0 or redrawn or view.refill > 0
-        pool = view.labelled
+        rows = torch.arange(len(view.labelled), device=view.labelled.rounds.device)
         if not fresh:
             # What the last round labelled is what its points were moved to.
-            pool = pool.take((pool.rounds == view.t - 1).nonzero()[:, 0])
-            if len(pool) >= count:
-                return pool.take(torch.arange(count, device=pool.indices.device))
-        order = [torch.randperm(len(pool), generator=rng) for _ in range(-(-count // len(pool)))]
-        return pool.take(torch.cat(order)[:count].to(pool.indices.device))
+            rows = rows[view.labelled.rounds == view.t - 1]
+            if len(rows) >= count:
+                return rows[:count]
+        order = [torch.randperm(len(rows), generator=rng) for _ in range(-(-count // len(rows)))]
+        return rows[torch.cat(order)[:count].to(rows.device)]
 
     def step(
         self, view: View, points: Tensor, targets: Tensor, rng: torch.Generator
