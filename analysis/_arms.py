@@ -5,9 +5,10 @@ Imports neither torch nor Ray.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,12 @@ FACTS = {
     "validation": ("n_val_labels",),
 }
 """What must be the same in a pair, by the word that allows it to differ; `validation` where its metric counts."""
+
+
+def needed(metric: str) -> set[str]:
+    """The columns of rounds that `find` takes, beside the fields of the configurations."""
+    facts = {name for columns in FACTS.values() for name in columns}
+    return {"experiment", "configuration", "t", "n_labels", metric, _guess(metric), *facts}
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,14 @@ class Run:
         """The metric at these numbers of labels, interpolated linearly."""
         return np.interp(labels, self.labels, self.values)
 
+    areas: dict[int, float] = field(default_factory=dict, compare=False, repr=False)
+    """AULCs that were asked for before, by budget."""
+
     def aulc(self, budget: int) -> float:
         """Area under the curve from 0 labels to a budget that the run reaches, divided by it (metrics.aulc)."""
-        return aulc(self.guess, self.labels.tolist(), self.values.tolist(), until=budget)
+        if budget not in self.areas:
+            self.areas[budget] = aulc(self.guess, self.labels.tolist(), self.values.tolist(), until=budget)
+        return self.areas[budget]
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,8 @@ class Arm:
 
     def aulcs(self, seeds: Sequence[int], budget: int) -> np.ndarray:
         """The AULC of each seed up to a budget."""
-        return np.array([np.mean([run.aulc(budget) for run in self.runs[seed]]) for seed in seeds])
+        of_seeds = [self.runs[seed] for seed in seeds]
+        return np.array([sum(run.aulc(budget) for run in runs) / len(runs) for runs in of_seeds])
 
 
 def find(table: pa.Table, metric: str, by: Sequence[str] | None = None) -> tuple[list[Arm], list[str]]:
@@ -103,15 +116,13 @@ def find(table: pa.Table, metric: str, by: Sequence[str] | None = None) -> tuple
         raise UsageError(f"--by: there is no column {unknown[0]} to group by; {nearest(unknown[0], known)}.")
     groups: dict[tuple[Any, ...], dict[int, dict[str, Run]]] = defaultdict(lambda: defaultdict(dict))
     notes = []
-    for row in _experiments(table, metric, by):
-        key = tuple(row[f"{name}_one"] for name in by)
-        run = _run(row, metric)
-        if np.isfinite([*run.values, run.guess]).all():
-            groups[key][row["seed_one"]].setdefault(run.experiment, run)
+    for key, seed, run in _experiments(table, metric, by):
+        if np.isfinite(run.values).all() and np.isfinite(run.guess):
+            groups[key][seed].setdefault(run.experiment, run)
         else:
             name = label(dict(zip(by, key, strict=True)))
             notes.append(
-                f"{name}, seed {row['seed_one']}: experiment {run.experiment} has a {metric} or a guess that is "
+                f"{name}, seed {seed}: experiment {run.experiment} has a {metric} or a guess that is "
                 "missing or not finite; it was left out."
             )
     if len(groups) > MOST_ARMS:
@@ -127,29 +138,56 @@ def find(table: pa.Table, metric: str, by: Sequence[str] | None = None) -> tuple
     return arms, notes
 
 
-def _experiments(table: pa.Table, metric: str, by: Sequence[str]) -> list[dict[str, Any]]:
-    """One row an experiment of a sweep: lists of its rounds, and single values of what is the same in all."""
-    facts = {name for columns in FACTS.values() for name in columns}
-    single = dict.fromkeys(["configuration", "seed", "label_budget", _guess(metric), *by])
+def _experiments(
+    table: pa.Table, metric: str, by: Sequence[str]
+) -> Iterator[tuple[tuple[Any, ...], int, Run]]:
+    """Every experiment of a sweep: its values of `by`, its seed, and the run."""
+    facts = [name for columns in FACTS.values() for name in columns]
+    single = list(dict.fromkeys(["configuration", "seed", "label_budget", _guess(metric), *by]))
     lists = ("t", "n_labels", metric)
     wanted = table.select(sorted({"sweep", "experiment", *single, *lists, *facts}))
     grouped = wanted.group_by(["sweep", "experiment"], use_threads=False)
-    return grouped.aggregate(
+    found = grouped.aggregate(
         [(name, "one") for name in single]
         + [(name, "list") for name in lists]
         + [(name, "distinct") for name in facts]
-    ).to_pylist()
-
-
-def _run(row: Mapping[str, Any], metric: str) -> Run:
-    order = np.argsort(row["t_list"])
-    labels, values = (np.array(row[f"{name}_list"], float)[order] for name in ("n_labels", metric))
-    facts = {name: frozenset(row[f"{name}_distinct"]) for columns in FACTS.values() for name in columns}
-    guess = row[f"{_guess(metric)}_one"]
-    return Run(
-        row["experiment"], row["configuration_one"], np.array(row["t_list"])[order], labels, values,
-        np.nan if guess is None else guess, row["label_budget_one"], facts,
+    )
+    # Column by column: a dictionary for each of 100,000 experiments would take longer than all the statistics.
+    one = {name: found[f"{name}_one"].to_pylist() for name in single}
+    sets = zip(*(_tuples(found[f"{name}_distinct"]) for name in facts), strict=True)
+    shared: dict[tuple[Any, ...], dict[str, frozenset[Any]]] = {}
+    keys = zip(*(one[name] for name in by), strict=True) if by else itertools.repeat(())
+    rows = zip(
+        found["experiment"].to_pylist(), one["configuration"], one["seed"], one["label_budget"],
+        one[_guess(metric)], sets, keys, *(_split(found[f"{name}_list"]) for name in lists), strict=False,
     )  # fmt: skip
+    for experiment, configuration, seed, budget, guess, values_of, key, t, labels, values in rows:
+        if len(t) > 1 and (t[1:] < t[:-1]).any():
+            order = np.argsort(t)
+            t, labels, values = t[order], labels[order], values[order]
+        if values_of not in shared:
+            shared[values_of] = dict(zip(facts, map(frozenset, values_of), strict=True))
+        guess = np.nan if guess is None else guess
+        yield (
+            key,
+            seed,
+            Run(experiment, configuration, t, labels.astype(float), values, guess, budget, shared[values_of]),
+        )
+
+
+def _tuples(column: pa.ChunkedArray) -> Iterable[tuple[Any, ...]]:
+    """The lists of a column; quick where each holds one value."""
+    lists = column.combine_chunks()
+    if pc.all(pc.equal(pc.list_value_length(lists), 1)).as_py():
+        return zip(lists.flatten().to_pylist(), strict=True)
+    return map(tuple, lists.to_pylist())
+
+
+def _split(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """The lists of a column as arrays, nulls of floats as NaN."""
+    lists = column.combine_chunks()
+    flat = lists.flatten().to_numpy(zero_copy_only=False)
+    return np.split(flat, np.cumsum(pc.list_value_length(lists).to_numpy())[:-1])
 
 
 def _guess(metric: str) -> str:

@@ -5,6 +5,7 @@ An array `differences` is seeds x columns throughout: one row a pair, one column
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ class Interval:
     high: float
 
 
+@functools.lru_cache(maxsize=1)
 def resamples(seeds: int) -> np.ndarray:
     """Shares of each seed in bootstrap samples, RESAMPLES x seeds: their product with values is a sample's mean.
 
@@ -67,14 +69,27 @@ def permutation_p(differences: np.ndarray) -> np.ndarray:
 
     Exact up to 13 seeds, where all flips are tried; else RESAMPLES - 1 random ones, always the same.
     """
-    if len(differences) < 2:
+    seeds = len(differences)
+    if seeds < 2:
         return np.full(differences.shape[1], np.nan)
-    found = stats.permutation_test(
-        # Rounded: differences that are equal but for the last bits are ties.
-        (np.round(differences, 12),), lambda x, axis: x.mean(axis=axis), permutation_type="samples",
-        vectorized=True, n_resamples=RESAMPLES - 1, axis=0, rng=0,
-    )  # fmt: skip
-    return found.pvalue
+    differences = np.round(differences, 12)  # those that are equal but for the last bits are ties
+    if 2**seeds < RESAMPLES:
+        found = stats.permutation_test(
+            (differences,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", vectorized=True,
+            n_resamples=np.inf, axis=0,
+        )  # fmt: skip
+        return found.pvalue
+    # As scipy does it, but one product for all flips: with 1,000 seeds scipy takes seconds a test.
+    sums, null = differences.sum(axis=0), _flips(seeds) @ differences
+    slack = 1e-9 * np.abs(differences).sum(axis=0)
+    beyond = np.minimum((null <= sums + slack).sum(axis=0), (null >= sums - slack).sum(axis=0))
+    return np.minimum(1.0, 2 * (beyond + 1) / RESAMPLES)
+
+
+@functools.lru_cache(maxsize=1)
+def _flips(seeds: int) -> np.ndarray:
+    """Random signs, (RESAMPLES - 1) x seeds."""
+    return np.random.default_rng(0).choice([-1.0, 1.0], (RESAMPLES - 1, seeds))
 
 
 def wilcoxon_p(differences: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from _arms import Arm, Pairing, differing, find, named, pairing
 from _inference import (
     LEVEL,
@@ -144,7 +145,7 @@ def compare(
     Raises:
         UsageError: there is nothing to compare, or runs that must not be paired; the sentence says what differs.
     """
-    names, directions = (set(table[name].to_pylist()) for name in ("metric", "higher_is_better"))
+    names, directions = (set(pc.unique(table[name]).to_pylist()) for name in ("metric", "higher_is_better"))
     if len(names) > 1 or len(directions) > 1:
         raise UsageError(
             f"The records hold several metrics ({', '.join(sorted(map(str, names)))}); compare one task at a time."
@@ -174,7 +175,7 @@ def compare(
     notes.extend(_limits(results, base, compared))
     wins, pairs = _wins([base, *compared], sign)
     return Comparison(
-        metric, names.pop(), higher_is_better, tuple(sorted(set(table["task"].to_pylist()))), base.name, results,
+        metric, names.pop(), higher_is_better, tuple(sorted(pc.unique(table["task"]).to_pylist())), base.name, results,
         wins, pairs, verdict_sentence(base.name, results, metric, display_unit(table["metric"][0].as_py())),
         tuple(dict.fromkeys(notes)),
     )  # fmt: skip

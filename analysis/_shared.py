@@ -49,19 +49,33 @@ def guarded(work: Callable[[], None]) -> int:
 
 
 def read(
-    folders: Sequence[Path | Place | str], kinds: Iterable[str], columns: Collection[str] | None = None
+    folders: Sequence[Path | Place | str],
+    kinds: Iterable[str],
+    columns: Collection[str] | None = None,
+    fields: bool = False,
 ) -> dict[str, pa.Table]:
     """The records of each kind ('rounds', 'curves') in results folders; says on stderr what was damaged.
 
     Args:
-        columns: as in `reading.read`: what is wanted beside sweep, key and attempt; everything unless given.
+        columns: as in `reading.table`: what is wanted beside sweep, key and attempt; everything unless given.
+        fields: beside those, every field of the configurations.
 
     Raises:
         UsageError: a folder that does not exist, or holds no readable record.
     """
     found = stored(folders, kinds)
     with _told(folders):
-        return {kind: reading.table(kind, parts, columns) for kind, parts in found.items()}
+        return {
+            kind: reading.table(kind, parts, _wanted(parts, columns, fields)) for kind, parts in found.items()
+        }
+
+
+def _wanted(
+    parts: Sequence[reading.Stored], columns: Collection[str] | None, fields: bool
+) -> Collection[str] | None:
+    if columns is None or not fields:
+        return columns
+    return {*columns, *configuration_columns(reading.unified(parts).empty_table())}
 
 
 def stored(folders: Sequence[Path | Place | str], kinds: Iterable[str]) -> dict[str, list[reading.Stored]]:

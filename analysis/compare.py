@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
+from _arms import needed
 from _inference import Interval
 from _paired import ArmResult, AtRound, Comparison, Difference, Saving, compare
 from _shared import guarded, read
@@ -195,7 +196,8 @@ def names_of(by: str | None) -> Sequence[str] | None:
 
 def work(options: CompareOptions) -> None:
     """Read, compare, print."""
-    table = read(options.results, ("rounds",))["rounds"]
+    columns = {"metric", "higher_is_better", *needed(options.metric)}
+    table = read(options.results, ("rounds",), columns, fields=True)["rounds"]
     found = compare(table, options.metric, names_of(options.by), options.baseline, options.allow)
     (print_json if options.format == "json" else print_comparison)(found)
 

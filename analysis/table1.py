@@ -91,7 +91,7 @@ def print_markdown(made: Table1) -> None:
 
 def work(options: Table1Options) -> None:
     """Read, make the table, print it."""
-    table = read(options.results, ("rounds",))["rounds"]
+    table = read(options.results, ("rounds",), {*NEEDED, "configuration"}, fields=True)["rounds"]
     several = in_rounds(table)
     at_once = table.filter(pc.greater_equal(table["round_size"], table["label_budget"]))
     whole_pool = at_once.to_pylist() if len(several) < len(table) else []
