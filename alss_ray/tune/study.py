@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +13,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from alss_ray.places import Place
 from alss_ray.rng import stream_seed
-from alss_ray.space import Choice
-from alss_ray.sweep import Confirmation, Search, Sweep
+from alss_ray.space import Choice, Point
+from alss_ray.sweep import Confirmation, Sweep
 from alss_ray.tune.keeping import LOST, StudyFile
 from alss_ray.tune.stopping import LabelHalving
 from alss_ray.tune.trial import AULC, FAILURE, FINISHED, STEPS
@@ -45,7 +45,8 @@ class StudyTrials:
             if trial.state == TrialState.RUNNING:
                 # Its process is gone. Waiting trials are asked for first, with the parameters they have.
                 storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        self._enqueue(self.search)
+        for point in self.search.first:
+            self.study.enqueue_trial(dict(point), skip_if_exists=True)
         known = {trial.user_attrs.get(WARM) for trial in self.study.get_trials(deepcopy=False)}
         self.study.add_trials([trial for trial in earlier if trial.user_attrs[WARM] not in known])
         self.total = self.search.trials
@@ -68,6 +69,7 @@ class StudyTrials:
             sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
         )
         self.algorithm.scheduler, self.algorithm.file = self.scheduler, file
+        self.algorithm.shares = self._shares()
 
     @property
     def num_samples(self) -> int:
@@ -87,22 +89,23 @@ class StudyTrials:
         """The study's trials without those of an earlier search."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if WARM not in trial.user_attrs]
 
-    def _enqueue(self, search: Search) -> None:
-        """Have the first points asked for before all others, and every value of `each` equally often."""
-        for point in search.first:
-            self.study.enqueue_trial(dict(point), skip_if_exists=True)
-        if search.each is None:
-            return
-        part = search.space[search.each]
+    def _shares(self) -> deque[Point]:
+        """What is fixed of the trials to come, so that every value of `each` is tried equally often."""
+        each = self.search.each
+        if each is None:
+            return deque()
+        part = self.search.space[each]
         assert isinstance(part, Choice)
         trials = self._own_trials()
         settled = [trial.params or trial.system_attrs.get("fixed_params", {}) for trial in trials]
         counts = Counter(dict.fromkeys(part.values, 0))
-        counts.update(point[search.each] for point in settled if search.each in point)
-        for _ in range(search.trials - len(trials)):
+        counts.update(point[each] for point in settled if each in point)
+        shares: deque[Point] = deque()
+        for _ in range(self.search.trials - len(trials)):
             value = min(part.values, key=lambda v: counts[v])
             counts[value] += 1
-            self.study.enqueue_trial({search.each: value})
+            shares.append({each: value})
+        return shares
 
     def confirmations(self) -> list[Confirmation]:
         """The best configurations that the study knows, each with random selection under the same settings."""
@@ -130,8 +133,13 @@ class StudySearch(OptunaSearch):
 
     scheduler: LabelHalving | None = None
     file: StudyFile
+    shares: deque[Point]
+    """What is fixed of the trials to come. They join the queue one by one: Optuna reads all of it for every trial."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        study: Any = self._ot_study  # None to its base class's types
+        if self.shares:
+            study.enqueue_trial(dict(self.shares.popleft()))
         point: dict[str, Any] | None = super().suggest(trial_id)
         self.file.keep()
         return point

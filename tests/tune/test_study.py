@@ -96,6 +96,7 @@ def test_each_value_of_a_choice_gets_as_many_trials(tmp_path: Path) -> None:
 
     trials = StudyTrials(asked(6), tmp_path)
     points = [run(trials, str(k), 0.5) for k in range(4)]
+    assert states(trials).count("WAITING") == 1, "a long queue would be read again for every trial"
     more = StudyTrials(asked(9), tmp_path)
     points += [run(more, str(k), 0.5) for k in range(4, 9)]
     assert Counter(point["latent_dim"] for point in points) == {2: 3, 3: 3, 8: 3}
