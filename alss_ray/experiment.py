@@ -30,12 +30,11 @@ from alss_ray.labelling import FREE, LABELLED, REFUSED, VALIDATION, Labeller
 from alss_ray.materials import Materials, check
 from alss_ray.metrics import aulc
 from alss_ray.places import Place
+from alss_ray.samples import sample_rows
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
-from alss_ray.tasks.base import to_unit
 from alss_ray.training import Scores, batch_order, evaluate, fit
 
-SAMPLES = 6  # test samples whose maps are kept at the end
 PHASES = ("propose", "label", "append", "fit", "evaluate", "record")
 
 Status = Callable[[str], None]
@@ -99,16 +98,26 @@ class Run:
         state = self.state
         with records.RecordWriter(self.folder / records.FOLDER, self.experiment) as self.writer:
             while state.t <= self.experiment.rounds:
-                for phase in PHASES[state.phase :]:
-                    self.status(f"round {state.t} of {self.experiment.rounds}: {phase}")
-                    started = time.perf_counter()
-                    getattr(self, f"_{phase}")()
-                    state.row[f"{phase}_seconds"] = time.perf_counter() - started
-                    state.phase += 1
-                    if phase != PHASES[-1]:
-                        self._save()
+                try:
+                    self._round()
+                except (ExperimentFailed, UsageError) as error:
+                    about = {"t": state.t, "n_labels": len(state.labelled), "recorded_at": _now()}
+                    self.writer.write("failures", [{**about, "failure": str(error)}])
+                    raise
                 yield state.row
                 state.t, state.phase, state.row = state.t + 1, 0, {}
+                self._save()
+
+    def _round(self) -> None:
+        """Do what is left of the round, phase by phase."""
+        state = self.state
+        for phase in PHASES[state.phase :]:
+            self.status(f"round {state.t} of {self.experiment.rounds}: {phase}")
+            started = time.perf_counter()
+            getattr(self, f"_{phase}")()
+            state.row[f"{phase}_seconds"] = time.perf_counter() - started
+            state.phase += 1
+            if phase != PHASES[-1]:
                 self._save()
 
     @property
@@ -228,36 +237,26 @@ class Run:
         self.state.row |= self.provenance | {
             "t": self.state.t,
             "checkpoint_seconds": self.checkpoint_seconds,
-            "recorded_at": datetime.datetime.now(datetime.timezone.utc),
+            "recorded_at": _now(),
         }
         self.checkpoint_seconds = 0.0
         self.writer.write("rounds", [self.state.row])
-        if self.state.t == self.experiment.rounds and self.task.map_unit is not None:
-            self.writer.write("samples", self._samples(*self.task.map_unit))
-        if self.state.t == self.experiment.rounds and self.followed:
-            self.writer.write("planes", [self._plane()])
+        if self.state.t == self.experiment.rounds:
+            self._record_end()
 
-    def _samples(self, scale: float, unit: str) -> list[Row]:
-        """Maps of a few test samples, evenly spread over the test set."""
-        chosen = torch.linspace(0, len(self.test[0]) - 1, SAMPLES).long().unique()
-        images, targets = (part[chosen.to(self.device)] for part in self.test)
-        self.network.eval()
-        with torch.inference_mode():
-            outputs = self.network(to_unit(images))
-        about = {"t": self.state.t, "n_labels": len(self.state.labelled), "unit": unit}
-        height, width = targets.shape[-2:]
-        return [
-            {
-                **about,
-                "sample": int(sample),
-                "height": height,
-                "width": width,
-                "image": images[k, 0].cpu().numpy().tobytes(),
-                "target": (scale * targets[k, 0]).cpu().numpy().astype("<f4").tobytes(),
-                "output": (scale * outputs[k, 0]).cpu().numpy().astype("<f4").tobytes(),
-            }
-            for k, sample in enumerate(chosen.tolist())
-        ]
+    def _record_end(self) -> None:
+        """Write down what shall be seen of the network at its end, beside its scores."""
+        state, network = self.state, self.network.eval()
+        about = {"t": state.t, "n_labels": len(state.labelled)}
+        if self.task.map_unit is not None:
+            rows = sample_rows(network, *self.test, *self.task.map_unit)
+            self.writer.write("samples", [about | row for row in rows])
+        if self.followed:
+            assert self.embedding is not None
+            plane = trajectories.plane_row(
+                network, self.embedding, self.task.loss, state.labelled, state.validation
+            )
+            self.writer.write("planes", [about | plane])
 
     def _follow(self, query: Query, targets: Tensor) -> None:
         """Write down where the followed points have come to, before F learns from them."""
@@ -267,13 +266,6 @@ class Run:
             self.state.t, self.followed,
         )  # fmt: skip
         self.writer.write("paths", rows)
-
-    def _plane(self) -> Row:
-        assert self.embedding is not None
-        state, network = self.state, self.network.eval()
-        return trajectories.plane_row(
-            network, self.embedding, self.task.loss, state.labelled, state.validation, state.t
-        )
 
     # --- what the phases share ---------------------------------------------------------------------------
 
@@ -389,3 +381,7 @@ class Run:
         started = time.perf_counter()
         self.state.save(self.checkpoint, data=self.fingerprint)
         self.checkpoint_seconds += time.perf_counter() - started
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)

@@ -39,6 +39,7 @@ PROPOSAL_COUNTS = {
 
 Column = tuple[str, pa.DataType, str]
 
+RECORDED_AT: Column = ("recorded_at", pa.timestamp("us", tz="UTC"), "when the row was written")
 IDENTITY: tuple[Column, ...] = (
     ("experiment", pa.string(), "identity: hash of the whole configuration, seed included"),
     ("configuration", pa.string(), "hash of the configuration without the seed; replicates share it"),
@@ -90,7 +91,7 @@ ROUND_ONLY: tuple[Column, ...] = (
     ("cpu", pa.string(), "processor"),
     ("device", pa.string(), "device that trained"),
     ("threads", pa.int32(), "CPU threads that torch used"),
-    ("recorded_at", pa.timestamp("us", tz="UTC"), "when the row was written"),
+    RECORDED_AT,
 )
 CURVE_ONLY: tuple[Column, ...] = (
     ("iteration", pa.int32(), "training steps taken in this round"),
@@ -146,6 +147,14 @@ PLANE_ONLY: tuple[Column, ...] = (
     ("kept_labels", pa.binary(), "int32, m: their classes, -1 where no label was bought"),
     ("kept_gaps", pa.binary(), "float32, m: distance to the nearest other sample of D"),
 )
+FAILURE_ONLY: tuple[Column, ...] = (
+    (
+        "failure",
+        pa.string(),
+        "why the experiment could not go on in round t",
+    ),
+    RECORDED_AT,
+)
 COLUMNS = IDENTITY + ROUND_ONLY
 CURVE_COLUMNS = IDENTITY + CURVE_ONLY
 KINDS = {
@@ -154,6 +163,7 @@ KINDS = {
     "samples": IDENTITY + SAMPLE_ONLY,
     "paths": IDENTITY + PATH_ONLY,
     "planes": IDENTITY + PLANE_ONLY,
+    "failures": IDENTITY + FAILURE_ONLY,
 }
 KEYS = {
     "rounds": ("experiment", "t"),
@@ -161,6 +171,7 @@ KEYS = {
     "samples": ("experiment", "t", "sample"),
     "paths": ("experiment", "t", "point"),
     "planes": ("experiment", "t"),
+    "failures": ("experiment", "t"),
 }
 
 _TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}

@@ -181,7 +181,6 @@ def plane_row(
     loss: Loss,
     labelled: LabelledSet,
     validation: LabelledSet,
-    t: int,
 ) -> Row:
     """The plane at the end of an experiment, with F's decisions and the loss over it.
 
@@ -202,8 +201,6 @@ def plane_row(
     gradient = loss_gradient(network, embedding.decoder, loss, points.to(device), targets).cpu()
     samples, classes = _kept(labelled, validation, len(codes))
     return {
-        "t": t,
-        "n_labels": len(labelled),
         "plane_centre": plane.centre.tolist(),
         "plane_axes": plane.axes.flatten().tolist(),
         "plane_shares": plane.shares.tolist(),

@@ -15,6 +15,7 @@ from _shared import counted
 from alss_ray.display import shown
 
 SHOWN = 20  # experiments in a table of those that need a look
+FAILED = "select experiment, arg_max(failure, recorded_at) as failure from failures group by experiment"
 COLUMNS = {
     "task": "task",
     "data (hash)": "data_hash",
@@ -113,8 +114,8 @@ def failures(source: Source) -> Section:
     done, total, missing = completeness(source)
     asked = source.asked.get("experiments", {})
     unfinished = f"""
-        select experiment, {listed(source.varied)}, seed, t as rounds, n_labels, label_budget, attempts
-        from trials where not {source.ended} order by all limit {SHOWN}"""
+        select experiment, {listed(source.varied)}, seed, t as rounds, n_labels, label_budget, attempts, failure
+        from trials left join ({FAILED}) using (experiment) where not {source.ended} order by all limit {SHOWN}"""
     resumed = f"""
         select experiment, {listed(source.varied)}, seed, attempts, t as rounds, finished
         from trials where attempts > 1 order by attempts desc, experiment limit {SHOWN}"""
@@ -127,9 +128,13 @@ def failures(source: Source) -> Section:
         if rows := source.ask(unfinished):
             parts.append(_table("Unfinished experiments", rows, total - done - len(missing)))
         if missing:
-            body = [[name, source.named(asked[name]), asked[name].get("seed")] for name in missing[:SHOWN]]
+            why = {row["experiment"]: row["failure"] for row in source.ask(FAILED)}
+            body = [
+                [name, source.named(asked[name]), asked[name].get("seed"), why.get(name)]
+                for name in missing[:SHOWN]
+            ]
             caption = f"Experiments without a finished round: {len(body)} of {len(missing):,}"
-            parts.append(Table(caption, ["experiment", "configuration", "seed"], body))
+            parts.append(Table(caption, ["experiment", "configuration", "seed", "failure"], body))
     stopped = source.one(f"select count(*) as n from trials where {source.ended} and not finished")["n"]
     if stopped:
         parts.append(

@@ -1,4 +1,4 @@
-"""The views that SQL is asked of, `rounds`, `curves`, `paths`, `trials` and `sweeps`, and what their columns mean."""
+"""The views that SQL is asked of, those of records and `trials` and `sweeps`, and what each of their columns means."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from alss_ray.places import Place
 
 Meaning = tuple[str, str]  # unit, or '' for none; what it is
 
-RECORDS = ("rounds", "curves", "paths")
+RECORDS = ("rounds", "curves", "paths", "failures")
 VIEWS = (*RECORDS, "trials", "sweeps")
 WHICH = ("val", "test")
 WINDOW = "(partition by sweep, experiment order by t)"

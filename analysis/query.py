@@ -1,8 +1,8 @@
 """Ask the records of sweeps and single runs in SQL (DuckDB), read-only.
 
 Tables: `rounds` (one row a round of an experiment), `curves` (one row an evaluation inside a round), `paths` (one row
-a followed point and round), `trials` (one row an experiment) and `sweeps` (one row a results folder). `--describe`
-lists their columns with units.
+a followed point and round), `failures` (one row a round in which an experiment could not go on), `trials` (one row an
+experiment) and `sweeps` (one row a results folder). `--describe` lists their columns with units.
 Results folders may lie on an object store (s3://bucket/path).
 
 python analysis/query.py RESULTS "select strategy, t, avg(test_metric) from rounds group by all order by all"

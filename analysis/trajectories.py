@@ -55,6 +55,7 @@ COLOURS = (
 )  # fmt: skip
 STYLES = {WALKER: ("-", "o"), OTHER: ((0, (1, 1)), "s"), ESCAPER: ((0, (4, 2)), "^")}
 PALE = ListedColormap(colormaps["YlOrRd"](np.linspace(0, 0.7, 256)))  # arrows are seen on it
+TINT = 0.35  # of a class's colour where F is sure
 HALO = [patheffects.withStroke(linewidth=3.2, foreground="white")]
 
 
@@ -112,17 +113,18 @@ def _view(plane: Plane, every: Sequence[Path]) -> np.ndarray:
 
 
 def _draw_map(axes: Axes, plane: Plane, view: np.ndarray) -> None:
-    """Decision regions, tinted, with the labelled samples as dots and each class's number in its region."""
+    """Decision regions, tinted by how sure F is, with the labelled samples as dots and the classes' numbers."""
     classes = sorted(set(plane.predicted.ravel().tolist()) | set(plane.labels[plane.labels >= 0].tolist()))
-    tints = np.ones((*plane.predicted.shape, 3))
+    inks = np.ones((*plane.predicted.shape, 3))
     for k in classes:
-        tints[plane.predicted == k] = 1 - 0.3 * (1 - np.array(to_rgb(_colour(k))))
+        inks[plane.predicted == k] = to_rgb(_colour(k))
+    tints = 1 - TINT * plane.margins[..., None] * (1 - inks)
     axes.imshow(tints, origin="lower", extent=plane.extent, interpolation="nearest", aspect="equal")
     kind = "latent space" if len(plane.centre) == 2 else "the plane of two principal components"
     axes.set_title(
-        f"Classes that F gives G(p) over {kind}, pale where there\nare no data; labelled samples and, in grey, others; "
-        "paths, from their letters on",
-        fontsize=11,
+        f"Classes that F gives G(p) over {kind}, white where it wavers, pale\nwithout data; labelled samples and, in "
+        "grey, others; paths, from their letters on",
+        fontsize=10.5,
     )
     flat = plane.down(plane.codes)
     unlabelled = plane.labels < 0
@@ -210,10 +212,13 @@ def _draw_loss(axes: Axes, plane: Plane) -> None:
         scale_units="xy", scale=0.9 / (step * (across[1] - across[0])), width=0.003, headwidth=4, color="black",
     )  # fmt: skip
     axes.figure.colorbar(losses, ax=axes, location="right", shrink=0.6, pad=0.01, label="loss L(F(G(p)), y)")
-    plain = "the gradient" if len(plane.centre) == 2 else "the gradient's part in the plane"
+    lies = np.median(np.linalg.norm(plane.gradients, axis=-1) / np.maximum(plane.steepness, FLAT))
+    plain = (
+        "its gradient" if len(plane.centre) == 2 else f"its gradient's part in the plane (median {lies:.0%})"
+    )
     axes.set_title(
         f"Loss, and arrows along {plain}: none below a length\nof {FLAT:g}, longest from {STEEP:g} on, logarithmic",
-        fontsize=11,
+        fontsize=10.5,
     )
 
 

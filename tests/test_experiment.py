@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers import LedgerDigits, lasting, sold, tiny
 
+from alss_ray import reading
 from alss_ray.checkpoint import Checkpoint
 from alss_ray.config import Experiment, ExperimentFailed, UsageError
 from alss_ray.experiment import PHASES, Run
@@ -116,6 +117,9 @@ def test_options_of_algorithm_1(strategy: Snn, tmp_path: Path) -> None:
 def test_diverging_training_is_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ExperimentFailed, match=r"diverged in round 1.*--learning-rate"):
         run(tiny(strategy=Random(), learning_rate=1e30), tmp_path)
+    (row,) = reading.read("failures", [tmp_path]).table.to_pylist()
+    assert (row["t"], row["n_labels"]) == (1, 10)
+    assert row["failure"].startswith("Training diverged in round 1")
 
 
 @pytest.mark.parametrize(

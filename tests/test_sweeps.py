@@ -240,6 +240,8 @@ def test_a_failing_experiment_is_told_and_the_others_go_on(tmp_path: Path) -> No
     assert "Training diverged in round 1" in done.stderr
     assert "Traceback" not in done.stderr
     assert states(tmp_path / "results") == ["FAIL", "FAIL"]
+    told = reading.read("failures", [tmp_path / "results"]).table["failure"].to_pylist()
+    assert [text.split(":")[0] for text in told] == ["Training diverged in round 1"] * 2
 
 
 @pytest.mark.parametrize(

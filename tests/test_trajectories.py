@@ -84,7 +84,7 @@ def test_decisions_losses_and_gradients_over_the_plane_are_those_of_the_closed_f
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(outputs, targets, reduction="none")
 
-    row = plane_row(network, embedding, loss, labelled, validation, 7)
+    row = plane_row(network, embedding, loss, labelled, validation)
 
     def grid(name: str, kind: str = "<f4") -> np.ndarray:
         return np.frombuffer(row[f"grid_{name}"], kind).reshape(row["grid_side"] ** 2, -1).squeeze()

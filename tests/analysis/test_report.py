@@ -182,12 +182,19 @@ def test_what_is_missing_is_said(tmp_path):
     record(tmp_path, experiments[2], range(1, 2))
     cut = next((tmp_path / FOLDER).glob(f"{experiments[2].identity}*.rounds.arrow"))
     cut.write_bytes(cut.read_bytes()[:300])
+    for experiment, t in ((experiments[1], 4), (experiments[3], 1)):
+        with RecordWriter(tmp_path / FOLDER, experiment) as writer:
+            writer.write("failures", [{"t": t, "failure": f"It broke in round {t}.", "recorded_at": NOON}])
     told = page(tmp_path)
     assert "3 of 4 experiments have not spent their label budgets" in told.texts["summary"]
     unfinished = told.tables["Unfinished experiments"]
     assert [row[0] for row in unfinished[1:]] == [experiments[1].identity]
-    missing = {row[0] for row in told.tables["Experiments without a finished round: 2 of 2"][1:]}
-    assert missing == {experiments[2].identity, experiments[3].identity}
+    assert unfinished[1][-1] == "It broke in round 4."
+    missing = told.tables["Experiments without a finished round: 2 of 2"][1:]
+    why = {row[0]: row[-1] for row in missing}
+    assert set(why) == {experiments[2].identity, experiments[3].identity}
+    assert why[experiments[3].identity] == "It broke in round 1."
+    assert why[experiments[2].identity] != why[experiments[3].identity]
     assert "1 experiment had more than one attempt" in told.texts["failures"]
     assert str(cut) in told.texts["failures"]
     again = f"python sweeps/table1.py --task digits --seeds 3 --results {tmp_path} --resume"
