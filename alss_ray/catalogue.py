@@ -17,7 +17,7 @@ from alss_ray.tasks import TASKS
 
 PARTS = {
     "task": ("load", "network", "loss", "score", "guess", "encode", "extra_scores"),
-    "strategy": ("propose", "needs_embedding", "makes_images", "fills_first_round"),
+    "strategy": ("propose", "needs_embedding", "makes_images", "fills_first_round", "learns", "committee"),
     "generator": ("modules", "train"),
 }
 """What a class must have to fill a role."""

@@ -8,6 +8,7 @@ put) is the moment at which a phase is done; whatever the state does not name is
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from alss_ray.config import UsageError
 from alss_ray.files import StoreError, told
 from alss_ray.places import Place
 
-VERSION = 1
+VERSION = 2
 STATE = "state.safetensors"
 
 Tensors = dict[str, Tensor]
+Learner = tuple[nn.Module, torch.optim.Optimizer]
+"""A network and what trains it."""
 
 
 class Checkpoint:
@@ -33,28 +36,32 @@ class Checkpoint:
         self.folder = Place(folder)
         self._network: str | None = None  # the one that is there alone
 
-    def save_network(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> str:
-        """Write weights and optimiser state; returns the file's name, for the next `save`."""
-        tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
-        for number, slots in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{key}": value for key, value in slots.items()}
+    def save_networks(self, name: str, learners: Sequence[Learner]) -> str:
+        """Write weights and optimiser states; returns the file's name, for the next `save`."""
+        tensors: Tensors = {}
+        for k, (network, optimiser) in enumerate(learners):
+            tensors |= {f"{k}.network.{key}": value for key, value in network.state_dict().items()}
+            for number, slots in optimiser.state_dict()["state"].items():
+                tensors |= {f"{k}.optimiser.{number}.{key}": value for key, value in slots.items()}
         file = f"network-{name}.safetensors"
         self._write(self.folder / file, tensors, {})
         return file
 
-    def load_network(self, file: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        """Put the saved weights and optimiser state in place."""
+    def load_networks(self, file: str, learners: Sequence[Learner]) -> None:
+        """Put the saved weights and optimiser states in place."""
         tensors, _ = self._read(self.folder / file)
-        slots: dict[int, Tensors] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser."):
-                _, number, name = key.split(".", 2)
-                slots.setdefault(int(number), {})[name] = value
-        network.load_state_dict(
-            {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-        )
-        state = optimiser.state_dict()
-        optimiser.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
+        for k, (network, optimiser) in enumerate(learners):
+            weights, slots = f"{k}.network.", f"{k}.optimiser."
+            network.load_state_dict(
+                {key.removeprefix(weights): v for key, v in tensors.items() if key.startswith(weights)}
+            )
+            saved: dict[int, Tensors] = {}
+            for key, value in tensors.items():
+                if key.startswith(slots):
+                    number, name = key.removeprefix(slots).split(".", 1)
+                    saved.setdefault(int(number), {})[name] = value
+            state = optimiser.state_dict()
+            optimiser.load_state_dict({"state": saved, "param_groups": state["param_groups"]})
 
     def save(self, tensors: Tensors, about: dict[str, Any]) -> None:
         """Commit a phase. `about["network"]` names the network file that stays; older ones are removed."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from alss_ray import provenance, records, rng, trajectories
-from alss_ray.checkpoint import Checkpoint
+from alss_ray.checkpoint import Checkpoint, Learner
 from alss_ray.config import Experiment, ExperimentFailed, UsageError
 from alss_ray.generators.base import Embedding
 from alss_ray.generators.store import GeneratorSource, Request
@@ -33,7 +33,7 @@ from alss_ray.places import Place
 from alss_ray.samples import sample_rows
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
-from alss_ray.training import Scores, batch_order, evaluate, fit
+from alss_ray.training import OnEvaluation, Scores, batch_order, evaluate, fit
 
 PHASES = ("propose", "label", "append", "fit", "evaluate", "record")
 
@@ -80,7 +80,7 @@ class Run:
         self.images = self.data.images.to(self.device)
         self.test = (self.data.test_images.to(self.device), self.data.test_targets.to(self.device))
         self.labeller = Labeller(shared.oracle, self.data.images, self.task.encode)
-        self.network, self.optimiser = self._fresh_network()
+        self.learners = self._fresh_learners()
         self.embedding, self.provenance = self._stage_one(source)
         self.checkpoint = Checkpoint(self.folder / "state" / experiment.identity)
         self.checkpoint_seconds = 0.0
@@ -187,23 +187,14 @@ class Run:
     def _fit(self) -> None:
         state, experiment = self.state, self.experiment
         if experiment.retrain:
-            self.network, self.optimiser = self._fresh_network()
-        order = batch_order(
-            len(state.labelled),
-            experiment.iterations,
-            experiment.batch_size,
-            rng.stream(experiment.seed, "batches", state.t),
-        )
-        with rng.scope(experiment.seed, "fit", state.t):
-            loss = fit(
-                self.network,
-                self.optimiser,
-                state.labelled,
-                self.task,
-                order,
-                experiment.evaluate_every,
-                lambda iteration, train_loss: self._add_to_curve(iteration, self._validate(), train_loss),
-            )
+            self.learners = self._fresh_learners()
+
+        def evaluated(iteration: int, train_loss: float) -> None:
+            self._add_to_curve(iteration, self._validate(), train_loss)
+
+        loss = self._train(0, evaluated)
+        for member in range(1, len(self.learners)):
+            self._train(member, None)
         if not math.isfinite(loss):
             raise ExperimentFailed(
                 f"Training diverged in round {state.t}: the loss is {loss}; lower --learning-rate "
@@ -211,7 +202,7 @@ class Run:
             )
         state.row["train_loss"] = loss
         self._write_curve()
-        state.network_file = self.checkpoint.save_network(f"{state.t:03d}", self.network, self.optimiser)
+        state.network_file = self.checkpoint.save_networks(f"{state.t:03d}", self.learners)
 
     def _evaluate(self) -> None:
         state = self.state
@@ -276,7 +267,7 @@ class Run:
         draws = rng.stream(experiment.seed, "proposal", state.t, refill)
         if state.t == 1 and not experiment.strategy.fills_first_round:
             return Query(draw_free(free, count, draws))
-        self.network.eval()
+        members = [network.eval() for network, _ in self.learners]
         view = View(
             t=state.t,
             network=self.network,
@@ -286,6 +277,7 @@ class Run:
             labelled=state.labelled,
             loss=self.task.loss,
             embedding=self.embedding,
+            members=members,
             refill=refill,
         )
         return experiment.strategy.propose(view, count, draws)
@@ -309,10 +301,32 @@ class Run:
         self.writer.write("curves", self.curve)
         self.curve = []
 
-    def _fresh_network(self) -> tuple[nn.Module, torch.optim.Optimizer]:
-        with rng.scope(self.experiment.seed, "init"):
-            network = self.task.network().to(self.device)
-        return network, torch.optim.Adam(network.parameters(), self.experiment.learning_rate, fused=True)
+    @property
+    def network(self) -> nn.Module:
+        """F; the committee's other members are trained beside it and only asked by the strategy."""
+        return self.learners[0][0]
+
+    def _fresh_learners(self) -> list[Learner]:
+        learners: list[Learner] = []
+        for member in range(self.experiment.strategy.committee):
+            with rng.scope(self.experiment.seed, "init", *_of(member)):
+                network = self.task.network().to(self.device)
+            rate = self.experiment.learning_rate
+            learners.append((network, torch.optim.Adam(network.parameters(), rate, fused=True)))
+        return learners
+
+    def _train(self, member: int, on_evaluation: OnEvaluation | None) -> float:
+        """This round's steps of F or of another member; the mean training loss."""
+        experiment, t = self.experiment, self.state.t
+        order = batch_order(
+            len(self.state.labelled),
+            experiment.iterations,
+            experiment.batch_size,
+            rng.stream(experiment.seed, "batches", t, *_of(member)),
+        )
+        every, labelled = experiment.evaluate_every, self.state.labelled
+        with rng.scope(experiment.seed, "fit", t, *_of(member)):
+            return fit(*self.learners[member], labelled, self.task, order, every, on_evaluation)
 
     def _stage_one(self, source: GeneratorSource) -> tuple[Embedding | None, Row]:
         """The embedding, where the strategy wants one, and the columns that say where results come from."""
@@ -358,7 +372,7 @@ class Run:
         answer = self.labeller.fill(draw(experiment.validation_size, 0), draw, empty, taken, VALIDATION)
         rows = answer.query.indices.to(self.device)
         validation = empty.append(self.images[rows], answer.targets.to(self.device), rows, 0, made=False)
-        network_file = self.checkpoint.save_network("000", self.network, self.optimiser)
+        network_file = self.checkpoint.save_networks("000", self.learners)
         state = State(1, 0, taken, validation, empty, network_file)
         state.save(self.checkpoint, data=self.fingerprint)
         return state
@@ -374,7 +388,7 @@ class Run:
                 f"{self.checkpoint.folder} was started on other data (hash {about['data']}, now "
                 f"{self.fingerprint}); give the same data, or start in a new folder."
             )
-        self.checkpoint.load_network(about["network"], self.network, self.optimiser)
+        self.checkpoint.load_networks(about["network"], self.learners)
         return State.restore(tensors, about, self.images)
 
     def _save(self) -> None:
@@ -385,3 +399,8 @@ class Run:
 
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)
+
+
+def _of(member: int) -> tuple[str | int, ...]:
+    """What the random streams of a member are named beside those of F, which is member 0."""
+    return ("member", member) if member else ()

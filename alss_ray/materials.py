@@ -7,6 +7,8 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from alss_ray.config import Experiment, UsageError, component_name
 from alss_ray.oracles import Oracle
 from alss_ray.oracles.cache import CachedOracle
@@ -43,6 +45,12 @@ def check(experiment: Experiment, data: TaskData) -> None:
             f"The strategy {component_name(experiment.strategy)} synthesises images, but the task "
             f"{component_name(experiment.task)} has stored labels only (its TaskData names no label_folder); "
             "choose another --strategy or --task."
+        )
+    learns = "classes" if data.test_targets.dtype == torch.int64 else "maps"
+    if experiment.strategy.learns not in ("anything", learns):
+        raise UsageError(
+            f"The strategy {component_name(experiment.strategy)} needs labels that are {experiment.strategy.learns}, "
+            f"but those of {component_name(experiment.task)} are {learns}; choose another --strategy or --task."
         )
     pool, wanted = len(data.images), experiment.label_budget + experiment.validation_size
     if experiment.round_size > pool:

@@ -35,7 +35,7 @@ def check_strategy(strategy: Any, task: Any, *, distinct: bool = True) -> None:
         task: where it is asked; its labels are replaced by the oracle's for what is labelled, and hidden else.
         distinct: whether a round must be made of distinct, unlabelled samples.
     """
-    view = situation(task, embedded=strategy.needs_embedding)
+    view = situation(task, embedded=strategy.needs_embedding, committee=strategy.committee)
     before = _snapshot(view)
     for count in (COUNT, 5):  # a full round and a last incomplete one
         torch.manual_seed(0)
@@ -74,8 +74,8 @@ def _check_query(query: Query, view: View, count: int, distinct: bool) -> None:
         assert query.images.shape == (count, *view.images.shape[1:]), "there must be one image a proposal"
 
 
-def situation(task: Any, embedded: bool = True) -> View:
-    """A small round to ask a strategy in: an untrained network, some labelled and some barred samples."""
+def situation(task: Any, embedded: bool = True, committee: int = 1) -> View:
+    """A small round to ask a strategy in: untrained networks, some labelled and some barred samples."""
     data = task.load()
     order = torch.randperm(len(data.images), generator=rng.stream(0, "situation"))
     rows, validation = order[:LABELLED], order[LABELLED : LABELLED + VALIDATION]
@@ -85,7 +85,7 @@ def situation(task: Any, embedded: bool = True) -> View:
     barred[validation] = True
     targets = data.oracle.label(ImageBatch(data.images[rows], rows)).values
     with rng.scope(0, "situation"):
-        network = task.network().eval()
+        members = [task.network().eval() for _ in range(committee)]
         encoder, decoder = Vae().modules(data.image_shape)
     embedding = Embedding.of(encoder, decoder, data.images, torch.device("cpu")) if embedded else None
     labelled = LabelledSet.empty(data.images)
@@ -93,7 +93,7 @@ def situation(task: Any, embedded: bool = True) -> View:
         points = embedding.codes[rows[part]] if embedding else None
         at = rows[part]
         labelled = labelled.append(data.images[at], targets[part], at, t, made=False, points=points)
-    return View(3, network, data.images, free, barred, labelled, task.loss, embedding)
+    return View(3, members[0], data.images, free, barred, labelled, task.loss, embedding, members=members)
 
 
 def _snapshot(view: View) -> dict[str, Tensor]:

@@ -15,6 +15,9 @@ from alss_ray.tasks.base import Task, to_unit
 
 CHUNK = 500  # images evaluated at once
 
+OnEvaluation = Callable[[int, float], None]
+"""Called with the steps taken and the mean training loss since the last call."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -44,12 +47,12 @@ def fit(
     task: Task,
     order: Tensor,
     evaluate_every: int,
-    on_evaluation: Callable[[int, float], None],
+    on_evaluation: OnEvaluation | None,
 ) -> float:
     """Take one training step for each row of `order`; returns the mean training loss over them.
 
-    `on_evaluation(iteration, mean training loss since the last call)` runs after every `evaluate_every` steps
-    but the last ones; 0 for never. It may put the network into evaluation mode.
+    `on_evaluation` runs after every `evaluate_every` steps but the last ones, 0 for never. It may put the network
+    into evaluation mode.
     """
     images, targets = labelled.images, labelled.targets
     rows = order.to(images.device)
@@ -62,7 +65,7 @@ def fit(
         loss.backward()
         optimiser.step()
         recent += loss.detach()
-        if evaluate_every and iteration % evaluate_every == 0 and iteration < len(rows):
+        if on_evaluation and evaluate_every and iteration % evaluate_every == 0 and iteration < len(rows):
             on_evaluation(iteration, recent.item() / evaluate_every)
             network.train()
             total += recent

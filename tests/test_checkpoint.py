@@ -51,9 +51,9 @@ def assert_equal(one: Pair, other: Pair) -> None:
 def test_training_goes_on_to_the_last_bit(tmp_path: Path, before: int) -> None:
     checkpoint, uninterrupted = Checkpoint(tmp_path), fresh()
     train(uninterrupted, before)
-    file = checkpoint.save_network("001", *uninterrupted)
+    file = checkpoint.save_networks("001", [uninterrupted])
     resumed = fresh(seed=9)
-    checkpoint.load_network(file, *resumed)
+    checkpoint.load_networks(file, [resumed])
     assert_equal(resumed, uninterrupted)
     for pair in (resumed, uninterrupted):
         train(pair, 5)
@@ -85,14 +85,14 @@ def test_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_a_committed_state_keeps_the_network_it_names_and_no_other(tmp_path: Path) -> None:
     checkpoint, pair = Checkpoint(tmp_path), fresh()
-    first = checkpoint.save_network("000", *pair)
+    first = checkpoint.save_networks("000", [pair])
     checkpoint.save({}, {"network": first})
     train(pair, 1)
-    second = checkpoint.save_network("001", *pair)
+    second = checkpoint.save_networks("001", [pair])
     # Not committed yet: a crash here still has the old state with the old network.
     assert {path.name for path in tmp_path.iterdir()} == {STATE, first, second}
     kept = fresh(seed=9)
-    checkpoint.load_network(checkpoint.load()[1]["network"], *kept)
+    checkpoint.load_networks(checkpoint.load()[1]["network"], [kept])
     assert_equal(kept, fresh())
     checkpoint.save({}, {"network": second})
     assert {path.name for path in tmp_path.iterdir()} == {STATE, second}
@@ -100,7 +100,7 @@ def test_a_committed_state_keeps_the_network_it_names_and_no_other(tmp_path: Pat
 
 def test_what_a_killed_writer_left_half_done_is_removed(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path)
-    file = checkpoint.save_network("000", *fresh())
+    file = checkpoint.save_networks("000", [fresh()])
     for left in (f".{STATE}.999999.part", ".network-001.safetensors.999999.part"):
         (tmp_path / left).write_bytes(b"half")
     checkpoint.save({}, {"network": file})
@@ -110,7 +110,7 @@ def test_what_a_killed_writer_left_half_done_is_removed(tmp_path: Path) -> None:
 def test_a_checkpoint_is_a_few_times_the_network(tmp_path: Path) -> None:
     pair = fresh()
     train(pair, 1)
-    file = Checkpoint(tmp_path).save_network("000", *pair)
+    file = Checkpoint(tmp_path).save_networks("000", [pair])
     weights = sum(4 * p.numel() for p in pair[0].parameters())
     assert weights < (tmp_path / file).stat().st_size < 4 * weights + 4096
 
@@ -119,7 +119,7 @@ def test_files_are_safetensors_without_pickle(tmp_path: Path) -> None:
     pair = fresh()
     train(pair, 1)
     checkpoint = Checkpoint(tmp_path)
-    checkpoint.save({"taken": torch.zeros(3)}, {"network": checkpoint.save_network("000", *pair)})
+    checkpoint.save({"taken": torch.zeros(3)}, {"network": checkpoint.save_networks("000", [pair])})
     for path in tmp_path.iterdir():
         content = path.read_bytes()
         assert content[8:9] == b"{"  # eight bytes of length, then JSON
@@ -141,12 +141,12 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_told_with_the_file_and_the_remedy(tmp_path: Path, which: str, damage: str) -> None:
     checkpoint = Checkpoint(tmp_path)
-    file = checkpoint.save_network("000", *fresh())
+    file = checkpoint.save_networks("000", [fresh()])
     checkpoint.save({"taken": torch.zeros(3)}, {"network": file})
     path = tmp_path / (STATE if which == "state" else file)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     with pytest.raises(UsageError) as caught:
-        checkpoint.load() if which == "state" else checkpoint.load_network(file, *fresh())
+        checkpoint.load() if which == "state" else checkpoint.load_networks(file, [fresh()])
     assert str(path) in str(caught.value)
     assert "damaged" in str(caught.value)
     assert "remove" in str(caught.value)
@@ -155,7 +155,7 @@ def test_damage_is_told_with_the_file_and_the_remedy(tmp_path: Path, which: str,
 
 def test_a_missing_network_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"network-007\.safetensors is damaged"):
-        Checkpoint(tmp_path).load_network("network-007.safetensors", *fresh())
+        Checkpoint(tmp_path).load_networks("network-007.safetensors", [fresh()])
 
 
 @pytest.mark.parametrize("about", [{}, {"about": "{"}, {"about": "[]"}])

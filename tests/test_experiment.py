@@ -64,8 +64,8 @@ def test_scores_are_those_of_the_saved_network(tmp_path: Path) -> None:
     rows = run(experiment, tmp_path)
     state, about = Checkpoint(tmp_path / "state" / experiment.identity).load()
     network = Digits().network()
-    Checkpoint(tmp_path / "state" / experiment.identity).load_network(
-        about["network"], network, torch.optim.Adam(network.parameters())
+    Checkpoint(tmp_path / "state" / experiment.identity).load_networks(
+        about["network"], [(network, torch.optim.Adam(network.parameters()))]
     )
     data = Digits().load()
     with torch.inference_mode():

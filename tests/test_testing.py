@@ -60,6 +60,8 @@ class Broken:
     needs_embedding: ClassVar[bool] = False
     makes_images: ClassVar[bool] = False
     fills_first_round: ClassVar[bool] = False
+    learns: ClassVar[str] = "anything"
+    committee: ClassVar[int] = 1
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
         free = view.free.nonzero()[:, 0]

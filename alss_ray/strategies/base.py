@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from alss_ray.generators.base import Embedding
 from alss_ray.labelled import LabelledSet
+
+Learns = Literal["anything", "classes", "maps"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class View:
     """(outputs `b x ...`, targets `b x ...`) -> the loss of each sample, `b`."""
     embedding: Embedding | None
     """E, G and E(D); None unless the strategy asks for it."""
+    members: Sequence[nn.Module] = ()
+    """The networks of the committee, F first, as many as the strategy asks for, like F in all else."""
     refill: int = 0
     """Which replacement of refused images this is in the round; 0 for the round's own proposal."""
 
@@ -85,6 +89,13 @@ class Strategy(Protocol):
     needs_embedding: ClassVar[bool]
     makes_images: ClassVar[bool]
     """Whether it asks for labels of synthesised images, which an oracle of stored labels does not have."""
+    learns: ClassVar[Learns]
+    """What F must be learning for the strategy to make sense."""
+
+    @property
+    def committee(self) -> int:
+        """How many networks are trained; F is the first. The others have an initialisation and batches of their own."""
+        ...
 
     @property
     def fills_first_round(self) -> bool:
@@ -94,6 +105,17 @@ class Strategy(Protocol):
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
         """Ask for `count` samples, fewer only where D has no more. All chance comes from `rng` (on the CPU)."""
         ...
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What strategies say of themselves that choose among the real samples of D by what one network makes of them."""
+
+    needs_embedding: ClassVar[bool] = False
+    makes_images: ClassVar[bool] = False
+    fills_first_round: ClassVar[bool] = False
+    learns: ClassVar[Learns] = "classes"
+    committee: ClassVar[int] = 1
 
 
 def draw_free(free: Tensor, count: int, rng: torch.Generator) -> Tensor:

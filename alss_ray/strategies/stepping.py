@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from alss_ray.config import UsageError, at_least, component_name
 from alss_ray.latent import loss_gradient, normalised, random_directions
-from alss_ray.strategies.base import View
+from alss_ray.strategies.base import Learns, View
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Stepping:
     """Divide the gradient by its length (Equation 2), or take it as it is (Algorithms 1 and 2, line 10)."""
     redraw_every: int = 1
     """Rounds between fresh draws of the points to step from (the paper: every round); 0 lets them evolve (Figure 4)."""
+
+    learns: ClassVar[Learns] = "anything"
+    committee: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         at_least(component_name(self), 0, redraw_every=self.redraw_every)

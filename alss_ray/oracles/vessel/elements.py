@@ -72,7 +72,7 @@ class Quadrature:
 class Mesh:
     """Q2 elements on nodes X [2 * around, 2 * across + 1, 2] in mm; element e = column * across + layer.
 
-    Raises ValueError if an element is folded at a Gauss point.
+    Raises ValueError if an element is folded at one of the 3 x 3 Gauss points of the forces or the 2 x 2 of the stress.
     """
 
     def __init__(self, nodes: Array) -> None:
@@ -85,6 +85,7 @@ class Mesh:
         self.centre = corners[:, 4]
         self.size = np.hypot(*(corners[:, 8] - corners[:, 0]).T)
         self.full = self.quadrature(VALUES3, SLOPES3, WEIGHTS3)
+        self.reduced = self.quadrature(VALUES2, SLOPES2, np.ones(4))
         self.area = self.full.weights.sum(axis=1)
         self.weighted = np.swapaxes(self.full.basis * self.full.weights[..., None], 1, 2)
         self.inverse_gram = np.linalg.inv(self.weighted @ self.full.basis)

@@ -9,7 +9,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial import cKDTree
 
 from .contours import Array
-from .elements import GAUSS2, SLOPES2, VALUES2, Mesh, State, deformation, shape
+from .elements import GAUSS2, Mesh, State, deformation, shape
 from .material import Material
 
 FINER = 4  # uniform samples per element on which the splines are tabulated
@@ -20,7 +20,7 @@ CLOSE = 1e-3  # of an element: accuracy of a pixel's place in the grid
 
 def gauss_stress(mesh: Mesh, state: State, material: Material) -> Array:
     """Cauchy stress [2 * around, 2 * across, 4] (xx, yy, xy, zz) in kPa at the 2 x 2 Gauss points of the elements."""
-    q = mesh.quadrature(VALUES2, SLOPES2, np.ones(4))
+    q = mesh.reduced
     pressure = np.einsum("egk,ek->eg", q.basis, state.p)
     stress = material.cauchy(deformation(mesh, state.u, q), pressure)
     grid = stress.reshape(mesh.around, mesh.across, 2, 2, 4).swapaxes(1, 2)

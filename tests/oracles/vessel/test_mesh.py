@@ -7,7 +7,17 @@ import pytest
 
 from alss_ray.oracles.vessel import Settings
 from alss_ray.oracles.vessel.contours import wall_from_mask
-from alss_ray.oracles.vessel.elements import Mesh, State, deformation, linearise, load, lumen_area, on_lumen
+from alss_ray.oracles.vessel.elements import (
+    SLOPES2,
+    SLOPES3,
+    Mesh,
+    State,
+    deformation,
+    linearise,
+    load,
+    lumen_area,
+    on_lumen,
+)
 from alss_ray.oracles.vessel.grid import grid_for
 from alss_ray.oracles.vessel.material import Material
 from alss_ray.oracles.vessel.rings import scatter, solve_ring
@@ -75,6 +85,21 @@ def test_tangent_is_the_slope_of_the_force(deformed: tuple[Mesh, State]) -> None
     slope = (force(state.u + step * direction) - force(state.u - step * direction)) / (2 * step)
     assert np.abs(product + slope).max() < 1e-6 * np.abs(product).max()
     assert np.abs(pure - np.swapaxes(pure, 1, 2)).max() < 1e-9 * np.abs(pure).max()
+
+
+def test_a_fold_that_only_the_points_of_the_stress_see_is_found() -> None:
+    plain = nodes(8, 2)
+    mesh = Mesh(plain)
+    bent = plain.copy()
+    bent[1, 1, 1] += 0.28  # the node in the middle of an element
+
+    def smallest(slopes: np.ndarray) -> float:
+        by = (slopes.reshape(-1, 9) @ mesh.local(bent)).reshape(len(mesh.index), -1, 2, 2)
+        return float((-np.linalg.det(by)).min())
+
+    assert smallest(SLOPES2) < 0 < smallest(SLOPES3)
+    with pytest.raises(ValueError, match="folded element"):
+        Mesh(bent)
 
 
 @pytest.mark.parametrize(("around", "across"), [(3, 2), (5, 3), (8, 2), (12, 1), (40, 2)])
