@@ -96,6 +96,8 @@ class Run:
             ExperimentFailed: the training diverged or a round could not be filled.
         """
         state = self.state
+        if state.t > self.experiment.rounds:
+            return  # an attempt begins with a file, which would stay empty
         with records.RecordWriter(self.folder / records.FOLDER, self.experiment) as self.writer:
             while state.t <= self.experiment.rounds:
                 try:

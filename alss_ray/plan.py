@@ -20,6 +20,7 @@ from alss_ray.specs import fields
 from alss_ray.sweep import Sweep
 
 DRAWS = 200  # points of a space that stand for it
+AROUND = ("propose", "append", "evaluate", "checkpoint")  # phases whose time does not hang on the settings
 LISTED = 1000  # generators that are looked up one by one at most
 
 
@@ -34,6 +35,8 @@ class Plan:
     """Experiments that are left: a trial is one for each of its seeds; confirmations are counted, too."""
     confirming: int
     """Experiments of these that confirm the best, at most."""
+    replicates: int
+    """Experiments that a trial runs side by side."""
     labels: int
     """Training labels that are left to buy, at most."""
     validation_labels: int
@@ -61,22 +64,31 @@ class Plan:
             lines.insert(1, f"Confirming experiments at the end: up to {self.confirming}.")
         return lines
 
-    def seconds(self, rows: Sequence[dict[str, Any]], slots: int) -> float:
-        """Time for what is left, by the rounds of experiments that were measured, for so many trials at once.
+    def seconds(self, rows: Sequence[dict[str, Any]], slots: int, cores: int) -> float:
+        """Time for what is left, by the rounds of experiments that were measured.
 
-        It leaves out Ray's own start, and the training of generators where the rows tell of none.
+        The phases say how an experiment's time goes with its settings, the times at which rounds were recorded how
+        long they took by the clock. Trials beyond `cores` slow one another down in proportion.
+
+        Args:
+            rows: rounds of the records.
+            slots: trials at once.
+            cores: trials that have cores of their own.
+
+        It leaves out the start of Ray and of trials, and the training of generators where the rows tell of none.
         """
         iterations = sum(row["iterations"] for row in rows)
         fit = sum(row["fit_seconds"] for row in rows) / iterations
-        phases = ("propose", "append", "evaluate", "checkpoint")
-        around = statistics.fmean(sum(row[f"{name}_seconds"] for name in phases) for row in rows)
+        around = statistics.fmean(sum(row[f"{name}_seconds"] for name in AROUND) for row in rows)
         label = sum(row["label_seconds"] for row in rows) / sum(row["n_new"] for row in rows)
         trained = [row["generator_seconds"] for row in rows if row["generator_trained"]]
         work = statistics.fmean(
             e.rounds * (e.iterations * fit + around) + e.label_budget * label for e in self.typical
         )
         training = (self.generators - self.trained) * max(trained, default=0.0)
-        return (self.experiments * work + training) / max(1, min(slots, self.trials))
+        stretch, abreast = _by_the_clock(rows, self.replicates)
+        alone = work * stretch / max(1.0, abreast / cores)
+        return (self.experiments * alone + training) / max(1, min(slots, cores, self.trials))
 
 
 def planned(sweep: Sweep, finished: int, left: int, cache: GeneratorStore) -> Plan:
@@ -104,6 +116,7 @@ def planned(sweep: Sweep, finished: int, left: int, cache: GeneratorStore) -> Pl
         finished=finished,
         experiments=count,
         confirming=confirming,
+        replicates=search.replicates if search else 1,
         labels=labels,
         validation_labels=count * validation,
         reference_labels=known.label_budget if known else 0,
@@ -111,6 +124,30 @@ def planned(sweep: Sweep, finished: int, left: int, cache: GeneratorStore) -> Pl
         trained=trained,
         typical=typical,
     )
+
+
+def _by_the_clock(rows: Sequence[dict[str, Any]], replicates: int) -> tuple[float, float]:
+    """How many times longer rounds took than their phases, and how many trials were at work at once meanwhile.
+
+    From the second round of an attempt on, a round took the time since the one before was recorded, in which each
+    of the trial's replicates has done a round. Both are 1 where no attempt has two rounds.
+    """
+    attempts: dict[tuple[str, int, int], dict[str, Any]] = {
+        (row["experiment"], row["attempt"], row["t"]): row for row in rows
+    }
+    spans, phases = [], 0.0
+    for (experiment, attempt, t), row in attempts.items():
+        if (before := attempts.get((experiment, attempt, t - 1))) is not None:
+            spans.append((before["recorded_at"], row["recorded_at"]))
+            phases += sum(row[f"{name}_seconds"] for name in (*AROUND, "fit", "label"))
+    if not spans:
+        return 1.0, 1.0
+    spent = sum((end - start).total_seconds() for start, end in spans) / replicates
+    busy, until = 0.0, min(spans)[0]
+    for start, end in sorted(spans):
+        busy += max(0.0, (end - max(start, until)).total_seconds())
+        until = max(until, end)
+    return spent / phases, spent / busy
 
 
 def _generators(sweep: Sweep, space: Space, trials: int, cache: GeneratorStore) -> tuple[int, int]:

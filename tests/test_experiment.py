@@ -211,11 +211,12 @@ def test_a_killed_experiment_ends_with_the_same_records(
 
 
 def test_a_finished_experiment_does_nothing_when_it_is_run_again(undisturbed: Path) -> None:
-    before = sold(undisturbed / "ledger")
+    before, files = sold(undisturbed / "ledger"), sorted((undisturbed / "records").iterdir())
     experiment = tiny(LedgerDigits(undisturbed / "ledger"), EVOLVING)
     again = at(experiment, undisturbed)
     assert list(again.rounds()) == []
     assert again.result["n_labels"] == 30
+    assert sorted((undisturbed / "records").iterdir()) == files
     assert sold(undisturbed / "ledger") == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,59 @@ def test_time_is_that_of_the_rounds_left_over_the_trials_at_once(tmp_path: Path)
         "checkpoint_seconds": 0.1,
     }
     rows = [
-        {**around, "iterations": 12, "fit_seconds": 0.12, "label_seconds": 1.0, "n_new": 10,
-         "generator_trained": True, "generator_seconds": 20.0}
-        for _ in range(3)
+        {**around, "iterations": 12, "fit_seconds": 0.12, "label_seconds": 1.0, "n_new": 10, "experiment": "x",
+         "attempt": t, "t": t, "generator_trained": True, "generator_seconds": 20.0}
+        for t in (1, 2, 3)
     ]  # fmt: skip
     found = plan({"round_size": Choice((10, 30))}, tmp_path, trials=8)
     small, large = (rounds * (0.12 + 0.5) + 30 * 0.1 for rounds in (3, 1))
     expected = (8 * (small + large) / 2 + 20) / 2
-    assert found.seconds(rows, 2) == pytest.approx(expected, rel=0.05)  # 200 draws stand for the space
-    assert found.seconds(rows, 100) == pytest.approx(expected / 4, rel=0.05), "no more at once than there are"
+    assert found.seconds(rows, 2, 8) == pytest.approx(expected, rel=0.05)  # 200 draws stand for the space
+    assert found.seconds(rows, 100, 100) == pytest.approx(expected / 4, rel=0.05), (
+        "no more at once than there are"
+    )
+    assert found.seconds(rows, 8, 2) == pytest.approx(expected, rel=0.05), (
+        "cores that are shared serve no more"
+    )
+
+
+@pytest.mark.parametrize(
+    ("offsets", "seconds"),
+    [
+        # 16 trials of 3 rounds are left; the phases of a round add up to 2 s.
+        ([0], 16 * 3 * 5.0 / 2),  # alone, a round took 5 s by the clock; two cores
+        ([0, 0], 16 * 3 * 5.0 / 2),  # the same for two at once: each had a core
+        ([0, 0, 1, 1], 16 * 3 * (5.0 / 2) / 2),  # four at once took turns: half of the 5 s was waiting
+        ([0, 100, 200, 300], 16 * 3 * 5.0 / 2),  # four after one another did not
+    ],
+)
+def test_time_goes_by_the_clock_and_by_who_shared_the_cores(
+    offsets: list[int], seconds: float, tmp_path: Path
+) -> None:
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    rows = [
+        {"experiment": f"{k}", "attempt": 0, "t": t, "iterations": 12, "n_new": 10, "generator_trained": False,
+         "generator_seconds": 0.0, "propose_seconds": 0.25, "append_seconds": 0.25, "evaluate_seconds": 0.25,
+         "checkpoint_seconds": 0.25, "fit_seconds": 0.5, "label_seconds": 0.5,
+         "recorded_at": start + datetime.timedelta(seconds=offset + 5.0 * t)}
+        for k, offset in enumerate(offsets)
+        for t in (1, 2, 3)
+    ]  # fmt: skip
+    found = plan({"alpha": Float(0.1, 1)}, tmp_path, trials=16)
+    # Spans that are shifted by a second overlap in 10 of 11 seconds.
+    assert found.seconds(rows, 4, 2) == pytest.approx(seconds, rel=0.11)
+
+
+def test_replicates_share_the_clock(tmp_path: Path) -> None:
+    """Two seeds side by side: between two rounds of one of them each has done a round."""
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    rows = [
+        {"experiment": f"{seed}", "attempt": 0, "t": t, "iterations": 12, "n_new": 10, "generator_trained": False,
+         "generator_seconds": 0.0, "propose_seconds": 0.25, "append_seconds": 0.25, "evaluate_seconds": 0.25,
+         "checkpoint_seconds": 0.25, "fit_seconds": 0.5, "label_seconds": 0.5,
+         "recorded_at": start + datetime.timedelta(seconds=3.0 * (2 * t + seed))}
+        for seed in (0, 1)
+        for t in (1, 2, 3)
+    ]  # fmt: skip
+    found = plan({"alpha": Float(0.1, 1)}, tmp_path, trials=4, replicates=2)
+    assert found.seconds(rows, 1, 1) == pytest.approx(4 * 2 * 3 * 3.0)

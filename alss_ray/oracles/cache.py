@@ -8,6 +8,7 @@ processes may read and write one folder.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -25,7 +26,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from alss_ray.config import UsageError, component_name
-from alss_ray.files import told
+from alss_ray.files import StoreError, told
 from alss_ray.oracles.base import ImageBatch, Labels, Oracle
 from alss_ray.places import Place
 
@@ -205,22 +206,51 @@ class LabelStore:
         """The entry as it was written; None where there is none or it is damaged.
 
         Raises:
-            OSError: the store does not answer, however often it is asked.
+            StoreError: the store does not answer, however often it is asked, or the disk cannot be read.
         """
-        try:
-            content = self.place(key).read()
-        except FileNotFoundError:
-            return None
-        return content if decode(key, content) is not None else None
+        content = _entry(self.place(key), key)
+        if (
+            content is None
+            and self.folder.local is None
+            and (content := _entry(_unsent(key), key)) is not None
+        ):
+            self.write(key, content)
+        return content
 
     def write(self, key: str, content: bytes) -> None:
         """Keep an entry, in the place of whatever is there.
 
+        One that is on its way to an object store is kept on this machine, too, and sent when it is asked for again:
+        it is paid for, whether or not the store answers.
+
         Raises:
             StoreError: the disk is full, or the store does not answer, however often it is asked.
         """
+        away = self.folder.local is None
+        if away:
+            with contextlib.suppress(OSError):
+                _unsent(key).write(content)
         with told("A label", self.folder):
             self.place(key).write(content)
+        if away:
+            with contextlib.suppress(OSError):
+                _unsent(key).delete()
+
+
+def _entry(place: Place, key: str) -> bytes | None:
+    try:
+        content = place.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        told = str(error).removesuffix(".")
+        raise StoreError(f"Labels cannot be looked up: {told}; go on with --resume.") from error
+    return content if decode(key, content) is not None else None
+
+
+def _unsent(key: str) -> Place:
+    """Where this machine keeps a label that is not on its object store yet."""
+    return Place(default_folder().with_name("unsent") / f"{key}.label")
 
 
 class CachedOracle:
@@ -246,7 +276,7 @@ class CachedOracle:
 
         Raises:
             OracleError: the oracle raised or gave labels of differing shapes.
-            OSError: the store does not answer.
+            StoreError: the store does not answer.
         """
         keys = [image_key(self.identity, image) for image in images]
         known: dict[str, Verdict] = {}

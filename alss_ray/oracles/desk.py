@@ -22,7 +22,8 @@ import numpy as np
 import ray
 from ray.exceptions import ActorDiedError, RayActorError
 
-from alss_ray.oracles.cache import POISON, TIMED_OUT, LabelStore, Verdict, decode, encode
+from alss_ray.files import StoreError
+from alss_ray.oracles.cache import POISON, TIMED_OUT, LabelStore, OracleError, Verdict, decode, encode
 from alss_ray.oracles.worker import Outcome, Task, WorkerState
 
 KILLS = 2  # workers that an image may kill before it is refused
@@ -70,7 +71,7 @@ class OracleDesk:
 
     async def ask(
         self, keys: list[str], images: np.ndarray, indices: list[int]
-    ) -> list[tuple[bool, bytes]] | str:
+    ) -> list[tuple[bool, bytes]] | Exception:
         """For each image, whether this request bought its label, and the entry as the cache keeps it.
 
         Args:
@@ -95,8 +96,8 @@ class OracleDesk:
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for answer in done:
-                if answer.result()[1].failure:
-                    return answer.result()[1].failure
+                if (failure := answer.result()[1].failure) is not None:
+                    return failure
         return [(job.answer.result()[0] and id(job) in mine, job.answer.result()[1].entry) for job in waiting]
 
     async def open(self) -> None:
@@ -124,9 +125,9 @@ class OracleDesk:
         """Answer jobs from the cache; queue the others, as there is room."""
         try:
             found = await asyncio.to_thread(lambda: [self.cache.read(job.task.key) for job in jobs])
-        except OSError as error:
+        except StoreError as error:
             for job in jobs:
-                self._settle(job, Outcome(failure=str(error)), False)
+                self._settle(job, Outcome(failure=error), False)
             return
         for job, entry in zip(jobs, found, strict=True):
             key = job.task.key
@@ -209,7 +210,7 @@ class OracleDesk:
     async def _deliver(self, seat: Seat | None, job: Job, outcome: Outcome) -> None:
         """Store, then answer: what a caller has been told is in the cache."""
         outcome = await self._keep(seat, job.task.key, outcome)
-        self.counts["solved"] += not (outcome.failure or job.task.key in self.refused)
+        self.counts["solved"] += outcome.failure is None and job.task.key not in self.refused
         self._settle(job, outcome, True)
 
     async def _keep(self, seat: Seat | None, key: str, outcome: Outcome) -> Outcome:
@@ -218,9 +219,9 @@ class OracleDesk:
         if verdict is not None and verdict.lasting:
             try:
                 await asyncio.to_thread(self.cache.write, key, outcome.entry)
-            except OSError as error:
+            except StoreError as error:
                 self.unwritten[key] = outcome  # and the worker keeps it, should this desk be killed
-                return Outcome(failure=str(error))
+                return Outcome(failure=error)
         if seat is not None:
             seat.stored.append(key)
         return outcome
@@ -281,7 +282,7 @@ class OracleDesk:
                     "the cluster's machines (ray status) and at what the oracle needs there."
                 )
                 for job in list(self.jobs.values()):
-                    self._settle(job, Outcome(failure=told), False)
+                    self._settle(job, Outcome(failure=OracleError(told)), False)
             await asyncio.sleep(POLL)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -69,8 +69,9 @@ class ServiceOracle:
         """Labels from the cache or the workers; an image that stands twice in the batch is asked for once.
 
         Raises:
-            OracleError: the oracle raised, its labels differ in shape, the cache cannot be reached or the desk
-                did not come back.
+            OracleError: the oracle raised, its labels differ in shape or the desk did not come back.
+            UsageError: the oracle says that it is used wrongly.
+            StoreError: the cache cannot be reached.
         """
         keys = [image_key(self.identity, image) for image in images]
         first: dict[str, int] = {}
@@ -97,8 +98,8 @@ class ServiceOracle:
                 request.wait(error)
                 requests.appendleft(request)
                 continue
-            if isinstance(reply, str):
-                raise OracleError(reply)
+            if isinstance(reply, Exception):
+                raise reply
             for key, (new, entry) in zip(request.keys, reply, strict=True):
                 verdict = decode(key, entry)
                 if verdict is None:
@@ -198,7 +199,7 @@ def open_service(
         raise UsageError(
             f"{workers} oracle workers ask for 1 CPU each{f' and 1 {resource}' if resource else ''}, but the "
             f"cluster, which has {told} in all, had no room for them within {patience:g} s; "
-            "lower --oracle-workers."
+            f"lower --oracle-workers{f', or add machines that have {resource}' if resource else ''}."
         )
     # Ray cannot restart an actor whose arguments have left the object store (its issue 53727): a small oracle
     # travels with the call, a large one is held by the service.

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from alss_ray.config import UsageError
+from alss_ray.files import StoreError
 from alss_ray.oracles.base import ImageBatch, Oracle
 from alss_ray.oracles.cache import OracleError, ask, encode
 
@@ -38,8 +39,8 @@ class Outcome:
 
     entry: bytes = b""
     """The verdict, as the cache keeps it."""
-    failure: str = ""
-    """Why there is none: the oracle is broken."""
+    failure: OracleError | UsageError | StoreError | None = None
+    """Why there is none: the oracle is broken, or its answer cannot be kept."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,12 @@ class OracleWorker:
         try:
             [verdict] = ask(self.oracle, batch)
             outcome = Outcome(entry=encode(task.key, verdict))
-        except (OracleError, UsageError) as error:
-            outcome = Outcome(failure=str(error))
+        except OracleError as error:
+            outcome = Outcome(failure=error)
+        except UsageError as error:  # without what a class of the user's may carry, for it travels
+            outcome = Outcome(failure=UsageError(str(error)))
         except Exception as error:  # such as a label of a type that cannot be stored
-            outcome = Outcome(failure=f"{type(error).__name__}: {error}")
+            outcome = Outcome(failure=OracleError(f"{type(error).__name__}: {error}"))
         self.kept[task.key] = outcome  # before the task is put down: a look in between must find one of them
         self.task = None
         return outcome

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import sys
 import tempfile
 import warnings
@@ -33,7 +34,7 @@ from alss_ray.oracles.service import PATIENCE, default_workers, open_service
 from alss_ray.places import Place
 from alss_ray.plan import planned
 from alss_ray.sweep import Confirmation, Outcome, Sweep, replicated
-from alss_ray.tune.cluster import Share, connected, share
+from alss_ray.tune.cluster import Share, connected, share, threads
 from alss_ray.tune.events import Events
 from alss_ray.tune.keeping import StopWhenLost, kept
 from alss_ray.tune.study import StudyTrials
@@ -156,8 +157,13 @@ class _Session:
             plan = planned(self.sweep, 1, left - 1, self.cache)
         rows = reading.read("rounds", [self.folder]).table.to_pylist()
         if rows:
-            seconds = plan.seconds(rows, self.part.slots)
-            print(f"Time for what is left, {self.part.slots} trials at once: about {duration(seconds)}.")
+            taken = math.ceil(self._oracle_workers / threads(self.part.cpus))
+            cores = max(1, self.part.cores - taken)
+            slots = min(self.part.slots, plan.trials)
+            print(
+                f"Time for what is left, up to {slots} trials at once: "
+                f"about {duration(plan.seconds(rows, slots, cores))}."
+            )
             if plan.generators > plan.trained and not any(row["generator_trained"] for row in rows):
                 print("The training of generators is not in it: the first trial's was in the cache.")
         print(f"Go on with the same command, without --dry-run and with --results {self.folder} --resume.")
@@ -230,18 +236,31 @@ class _Session:
         return DeskSource.before(self.cache.folder)
 
     @functools.cached_property
+    def _oracle_workers(self) -> int:
+        """CPUs that are set apart for the oracle."""
+        if materials(self.sweep.base.task).data.label_folder is None:
+            return 0
+        asked = self.options.oracle_workers
+        return default_workers(ray.cluster_resources().get("CPU", 0.0)) if asked is None else asked
+
+    @functools.cached_property
     def _shared(self) -> Materials:
         """The materials with the oracle as trials are to see it.
 
         That is a service which all trials share, its CPUs set apart before there is a trial, or a cache in each trial.
         """
         options, shared = self.options, materials(self.sweep.base.task)
-        cpus = ray.cluster_resources().get("CPU", 0.0)
-        workers = options.oracle_workers if options.oracle_workers is not None else default_workers(cpus)
+        cpus, workers = ray.cluster_resources().get("CPU", 0.0), self._oracle_workers
         folder = shared.data.label_folder
         if folder is None or workers == 0:
             return shared.cached()
         on_demand = options.oracle_resource is not None  # machines of its own, perhaps not there yet
+        if on_demand and (has := ray.cluster_resources().get(options.oracle_resource, 0.0)) < workers:
+            print(
+                f"The oracle's workers wait for {workers} {options.oracle_resource}, where the cluster has {has:g}, "
+                f"for {duration(BOOT)} at most ...",
+                file=sys.stderr,
+            )
         if not on_demand and workers + options.cpus_per_trial > cpus:
             raise UsageError(
                 f"{workers} oracle workers leave no room for a trial of {options.cpus_per_trial:g} CPUs on {cpus:g}; "

@@ -31,6 +31,8 @@ class Share:
     cpus: float
     gpus: float
     slots: int
+    cores: int
+    """Trials that have a core for every thread of theirs, when all CPUs are for trials."""
 
 
 @contextlib.contextmanager
@@ -93,6 +95,9 @@ def divided(
     def room(kind: Machine) -> int:
         return min(math.floor(kind.get(name, 0.0) / value + 1e-9) for name, value in wanted.items() if value)
 
+    def cores(kind: Machine) -> int:
+        return math.floor(kind.get("CPU", 0.0) / threads(wanted["CPU"]))
+
     slots = sum(map(room, machines)) + sum(room(kind) * count for kind, count in addable)
     if not slots:
         missing = [
@@ -107,7 +112,13 @@ def divided(
             f"A trial asks one machine of the cluster for {what}; lower --cpus-per-trial or --gpus-per-trial, "
             "or add such a machine."
         )
-    return Share(wanted["CPU"], wanted["GPU"], min(slots, options.concurrency or slots))
+    abreast = sum(map(cores, machines)) + sum(cores(kind) * count for kind, count in addable)
+    return Share(wanted["CPU"], wanted["GPU"], min(slots, options.concurrency or slots), max(1, abreast))
+
+
+def threads(cpus: float) -> int:
+    """Threads of a trial that asks for so many CPUs."""
+    return max(1, int(cpus))
 
 
 def _machines() -> list[Machine]:

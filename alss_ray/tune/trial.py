@@ -22,6 +22,7 @@ from alss_ray.materials import Materials
 from alss_ray.metrics import aulc
 from alss_ray.places import Place
 from alss_ray.sweep import replicated
+from alss_ray.tune.cluster import threads
 from alss_ray.tune.keeping import LOST
 
 AULC = "aulc"
@@ -52,7 +53,7 @@ def trial(config: dict[str, Any], work: Work, shared: Materials, folder: Place, 
     So is what could not be kept, which ends the sweep.
     """
     cpus = tune.get_context().get_trial_resources().required_resources.get("CPU", 1)
-    torch.set_num_threads(max(1, int(cpus)))
+    torch.set_num_threads(threads(cpus))
     listed = config.get("experiment")
     experiment = experiment_from(listed or {**work.base, **config})
     experiments = [experiment] if listed else replicated(experiment, work.seeds)
@@ -71,11 +72,9 @@ def trial(config: dict[str, Any], work: Work, shared: Materials, folder: Place, 
             )
         with contextlib.ExitStack() as turns:
             # A search over a few values can propose a point twice at once: the second waits, then finds it done.
+            caller = tune.get_context().get_trial_id()
             for each in experiments:
-                if (state := (folder / results.STATE).local) is not None:
-                    turns.enter_context(locked(state / f"{each.identity}.lock"))
-                else:
-                    turns.enter_context(source.turn(each.identity, tune.get_context().get_trial_id()))
+                turns.enter_context(_turn(each, folder, source, caller))
             _advance([_Replicate(Run(each, shared, folder, source), work) for each in experiments], work)
     except StoreError as error:
         tune.report({**failed, LOST: str(error)})
@@ -87,13 +86,23 @@ def reference(
     experiment: Experiment, shared: Materials, folder: Place, source: DeskSource, cpus: float
 ) -> str | None:
     """A whole experiment beside the trials, continued where the folder holds its state; why it failed, if it did."""
-    torch.set_num_threads(max(1, int(cpus)))
+    torch.set_num_threads(threads(cpus))
     try:
-        for _ in Run(experiment, shared, folder, source).rounds():
-            pass
+        with _turn(experiment, folder, source, "reference"):
+            for _ in Run(experiment, shared, folder, source).rounds():
+                pass
     except (UsageError, ExperimentFailed) as error:
         return str(error)
     return None
+
+
+def _turn(
+    experiment: Experiment, folder: Place, source: DeskSource, caller: str
+) -> contextlib.AbstractContextManager[None]:
+    """Wait until nobody else works on the experiment in this folder, and keep others waiting."""
+    if (state := (folder / results.STATE).local) is not None:
+        return locked(state / f"{experiment.identity}.lock")
+    return source.turn(experiment.identity, caller)
 
 
 class _Replicate:

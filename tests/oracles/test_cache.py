@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from alss_ray import places
 from alss_ray.config import UsageError, local
 from alss_ray.files import StoreError
 from alss_ray.oracles.base import ImageBatch, Labels
@@ -21,6 +22,7 @@ from alss_ray.oracles.cache import (
     OracleError,
     Verdict,
     decode,
+    default_folder,
     encode,
     image_key,
     oracle_identity,
@@ -275,6 +277,29 @@ def test_labels_on_an_object_store_are_bought_once(bucket, object_store):
     assert labels.refusals == again.refusals == {1: "too dark"}
     keys = [image_key(first.identity, image) for image in images]
     assert object_store.keys(bucket) == sorted(f"labels/{key[:2]}/{key[2:4]}/{key}.label" for key in keys)
+
+
+def test_a_label_that_was_paid_for_outlives_a_store_that_goes_away(bucket, object_store, monkeypatch):
+    class Unplugging(Halving):
+        def label(self, images):
+            object_store.stop()
+            return super().label(images)
+
+    images = batch(10, 20)
+    oracle = CachedOracle(Unplugging(), f"{bucket}/labels")
+    monkeypatch.setattr(places, "PAUSES", ())
+    with pytest.raises(StoreError, match=r"A label cannot be kept: .*; go on with --resume\."):
+        oracle.label(images)
+    with pytest.raises(StoreError, match=r"Labels cannot be looked up: .*; go on with --resume\."):
+        oracle.label(images)
+    object_store.start()
+    later = CachedOracle(Halving(), f"{bucket}/labels")
+    later.identity = oracle.identity
+    assert later.label(images).values[:, 0, 0, 0].tolist() == [5, 10]
+    assert later.oracle.seen == [20], "the first image's label was bought before"
+    assert len(object_store.keys(bucket)) == 2
+    unsent = default_folder().with_name("unsent")
+    assert list(unsent.iterdir()) == []
 
 
 def test_a_uri_that_pyarrow_does_not_know_is_refused():

@@ -10,21 +10,22 @@ SMALL, GPU = {"CPU": 2.0, "memory": 1e9}, {"CPU": 8.0, "GPU": 2.0}
 
 
 @pytest.mark.parametrize(
-    ("options", "machines", "expected"),
+    ("options", "machines", "expected"),  # CPUs, GPUs, trials at once, those that have cores of their own
     [
-        ({}, [SMALL], (1, 0, 2)),
-        ({}, [SMALL, GPU], (1, 1, 2)),  # a GPU each, where there is one
-        ({"gpus_per_trial": 0.25}, [GPU], (1, 0.25, 8)),
-        ({"gpus_per_trial": 0.25, "cpus_per_trial": 0.5}, [GPU], (0.5, 0.25, 8)),
-        ({"gpus_per_trial": 0}, [SMALL, GPU], (1, 0, 10)),
-        ({"cpus_per_trial": 0.1}, [{"CPU": 1.0}], (0.1, 0, 10)),
-        ({"concurrency": 3}, [GPU], (1, 1, 2)),
-        ({"concurrency": 3, "gpus_per_trial": 0.1}, [GPU], (1, 0.1, 3)),
+        ({}, [SMALL], (1, 0, 2, 2)),
+        ({}, [SMALL, GPU], (1, 1, 2, 10)),  # a GPU each, where there is one
+        ({"gpus_per_trial": 0.25}, [GPU], (1, 0.25, 8, 8)),
+        ({"gpus_per_trial": 0.25, "cpus_per_trial": 0.5}, [GPU], (0.5, 0.25, 8, 8)),
+        ({"gpus_per_trial": 0}, [SMALL, GPU], (1, 0, 10, 10)),
+        ({"cpus_per_trial": 0.1}, [{"CPU": 1.0}], (0.1, 0, 10, 1)),
+        ({"cpus_per_trial": 4, "gpus_per_trial": 0}, [SMALL, GPU], (4, 0, 2, 2)),
+        ({"concurrency": 3}, [GPU], (1, 1, 2, 8)),
+        ({"concurrency": 3, "gpus_per_trial": 0.1}, [GPU], (1, 0.1, 3, 8)),
     ],
 )
 def test_how_many_trials_fit(options: dict, machines: list, expected: tuple) -> None:
     part = divided(SweepOptions(**options), machines, [])
-    assert (part.cpus, part.gpus, part.slots) == expected
+    assert (part.cpus, part.gpus, part.slots, part.cores) == expected
 
 
 @pytest.mark.parametrize(
