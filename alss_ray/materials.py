@@ -38,19 +38,29 @@ def materials(task: Any) -> Materials:
     return Materials(data, data.fingerprint(), data.oracle)
 
 
+def suits(strategy: Any, data: TaskData) -> bool:
+    """Whether a strategy, or its class, can be used on the data."""
+    return strategy.learns in ("anything", _kind_of_labels(data)) and (
+        data.label_folder is not None or not strategy.makes_images
+    )
+
+
+def _kind_of_labels(data: TaskData) -> str:
+    return "classes" if data.test_targets.dtype == torch.int64 else "maps"
+
+
 def check(experiment: Experiment, data: TaskData) -> None:
     """Raise UsageError where the data cannot carry the experiment."""
+    strategy, task = component_name(experiment.strategy), component_name(experiment.task)
     if experiment.strategy.makes_images and data.label_folder is None:
         raise UsageError(
-            f"The strategy {component_name(experiment.strategy)} synthesises images, but the task "
-            f"{component_name(experiment.task)} has stored labels only (its TaskData names no label_folder); "
-            "choose another --strategy or --task."
+            f"The strategy {strategy} synthesises images, but the task {task} has stored labels only (its TaskData "
+            "names no label_folder); choose another --strategy or --task."
         )
-    learns = "classes" if data.test_targets.dtype == torch.int64 else "maps"
-    if experiment.strategy.learns not in ("anything", learns):
+    if not suits(experiment.strategy, data):
         raise UsageError(
-            f"The strategy {component_name(experiment.strategy)} needs labels that are {experiment.strategy.learns}, "
-            f"but those of {component_name(experiment.task)} are {learns}; choose another --strategy or --task."
+            f"The strategy {strategy} needs labels that are {experiment.strategy.learns}, but those of {task} are "
+            f"{_kind_of_labels(data)}; choose another --strategy or --task."
         )
     pool, wanted = len(data.images), experiment.label_budget + experiment.validation_size
     if experiment.round_size > pool:

@@ -152,15 +152,15 @@ def paired(
     return [(a, b) for a, b in found if a is not None and b is not None]
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], digits: int = 4) -> str:
     """`0.8123 ± 0.0042`: mean and standard deviation."""
     if not values:
         return "-"
-    sd = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.4f}{sd}"
+    sd = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{sd}"
 
 
-def difference(values: Sequence[float]) -> str:
+def difference(values: Sequence[float], digits: int = 4) -> str:
     """`+0.0123 [+0.0031, +0.0215]`: mean of paired differences with its t interval."""
     if not values:
         return "-"
@@ -169,6 +169,6 @@ def difference(values: Sequence[float]) -> str:
     mean = statistics.fmean(values)
     error = stats.sem(values) if len(values) > 1 else 0.0
     if not error:
-        return f"{mean:+.4f}"
+        return f"{mean:+.{digits}f}"
     low, high = stats.t.interval(CONFIDENCE, len(values) - 1, mean, error)
-    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
