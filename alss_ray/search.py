@@ -14,10 +14,9 @@ import tyro
 from alss_ray import cli, specs, summary
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
-from alss_ray.display import print_next_steps, print_report
 from alss_ray.places import Place
 from alss_ray.space import Choice, Space, clipped
-from alss_ray.sweep import HALVING, Search, Sweep, SweepOptions, run
+from alss_ray.sweep import HALVING, Outcome, Search, Sweep, SweepOptions, run_and_show
 
 PAPER = {"alpha": 1.0, "latent_dim": 3}
 """The paper's step size and latent dimension; its round size on a task is the task's own default."""
@@ -79,14 +78,12 @@ def search(
         base, searched = _around(parsed, space)
         options = parsed.options
         sweep = Sweep(name, options, base, _search(options, base, searched, each))
-        outcome = run(sweep)
-        if options.dry_run:
-            return 1 if outcome.failures else 0
-        summary.show_best(sweep, outcome.folder)
-        summary.show_confirmed(sweep, outcome)
-        print_next_steps(outcome.folder)
-        print_report(outcome.folder)
-        return 1 if outcome.failures else 0
+
+        def show(outcome: Outcome) -> None:
+            summary.show_best(sweep, outcome.folder)
+            summary.show_confirmed(sweep, outcome)
+
+        return run_and_show(sweep, show)
 
     return cli.guarded(work)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
+from alss_ray.display import print_next_steps, print_report
 from alss_ray.places import Place
 from alss_ray.reference import whole_pool
 from alss_ray.results import default_folder, examine
@@ -66,6 +67,19 @@ class SweepOptions:
                 )
         if self.concurrency is not None and self.concurrency < 1:
             raise UsageError(f"--concurrency is {self.concurrency}; give 1 or more.")
+
+
+@dataclass(frozen=True)
+class PairedOptions(SweepOptions):
+    """Where the runs go and what they run on."""
+
+    seeds: int = 5
+    """Number of paired seeds, from --seed upwards."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds < 1:
+            raise UsageError(f"--seeds is {self.seeds}; give 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -211,6 +225,21 @@ class Outcome:
 def replicated(experiment: Experiment, seeds: Sequence[int]) -> list[Experiment]:
     """The experiment once for each seed."""
     return [dataclasses.replace(experiment, seed=seed) for seed in seeds]
+
+
+def side_by_side(arms: Collection[Experiment], seeds: Sequence[int]) -> list[Experiment]:
+    """Every arm on every seed, seed by seed: a sweep that is cut short has whole pairs."""
+    return [dataclasses.replace(arm, seed=seed) for seed in seeds for arm in arms]
+
+
+def run_and_show(sweep: Sweep, show: Callable[[Outcome], None]) -> int:
+    """Run a sweep, then have shown what came of it, where it lies and what to do next; returns the exit status."""
+    outcome = run(sweep)
+    if not sweep.options.dry_run:
+        show(outcome)
+        print_next_steps(outcome.folder)
+        print_report(outcome.folder)
+    return 1 if outcome.failures else 0
 
 
 def run(sweep: Sweep) -> Outcome:

@@ -6,16 +6,15 @@ mask input, latent posterior mean or sample, and what else the strategy has; ran
 
 import dataclasses
 import sys
-from dataclasses import dataclass
 
 from alss_ray import cli, summary
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
-from alss_ray.display import print_next_steps, print_report, print_table
+from alss_ray.display import print_table
 from alss_ray.places import Place
 from alss_ray.specs import fields
 from alss_ray.strategies import Random
-from alss_ray.sweep import Sweep, SweepOptions, replicated, run
+from alss_ray.sweep import PairedOptions, Sweep, run_and_show, side_by_side
 
 PARTS = {
     "direction": "direction",
@@ -31,14 +30,6 @@ PARTS = {
     "codes": "latent posterior",
 }
 """Field -> the part of the method that it switches."""
-
-
-@dataclass(frozen=True)
-class AblationOptions(SweepOptions):
-    """Where the ablation's runs go and what they run on."""
-
-    seeds: int = 5
-    """Number of paired seeds, from --seed upwards."""
 
 
 def arms(base: Experiment) -> dict[str, Experiment]:
@@ -82,21 +73,13 @@ def show(folder: Place, base: Experiment, seeds: range) -> None:
 
 def work() -> int:
     """Parse, run, print."""
-    parsed = cli.parse(AblationOptions(), __doc__ or "", sys.argv[1:], "python sweeps/ablation.py")
+    parsed = cli.parse(PairedOptions(), __doc__ or "", sys.argv[1:], "python sweeps/ablation.py")
     base, options = parsed.experiment, parsed.options
     if not base.strategy.needs_embedding:
         raise UsageError(f"The strategy {flatten(base)['strategy']} has no parts to switch; choose another.")
-    if options.seeds < 1:
-        raise UsageError(f"--seeds is {options.seeds}; give 1 or more.")
     seeds = range(base.seed, base.seed + options.seeds)
-    rows = [replicated(arm, seeds) for arm in arms(base).values()]
-    paired = [experiment for same_seed in zip(*rows, strict=True) for experiment in same_seed]
-    outcome = run(Sweep("ablation", options, base, experiments=paired))
-    if not options.dry_run:
-        show(outcome.folder, base, seeds)
-        print_next_steps(outcome.folder)
-        print_report(outcome.folder)
-    return 1 if outcome.failures else 0
+    sweep = Sweep("ablation", options, base, experiments=side_by_side(arms(base).values(), seeds))
+    return run_and_show(sweep, lambda outcome: show(outcome.folder, base, seeds))
 
 
 if __name__ == "__main__":

@@ -8,26 +8,17 @@ rows, too, and a network trained on the whole pool is the reference.
 
 import dataclasses
 import sys
-from dataclasses import dataclass
 
 from alss_ray import cli, reading
 from alss_ray.config import Experiment, UsageError
-from alss_ray.display import print_next_steps, print_report, print_table
+from alss_ray.display import print_table
 from alss_ray.materials import materials
 from alss_ray.places import Place
 from alss_ray.reference import whole_pool
 from alss_ray.strategies import Random, Si, Snn
 from alss_ray.strategies.stepping import Stepping
-from alss_ray.sweep import Sweep, SweepOptions, replicated, run
+from alss_ray.sweep import PairedOptions, Sweep, replicated, run_and_show, side_by_side
 from alss_ray.table1 import Rows, table1
-
-
-@dataclass(frozen=True)
-class Table1Options(SweepOptions):
-    """Where the table's runs go and what they run on."""
-
-    seeds: int = 5
-    """Number of paired seeds, from --seed upwards."""
 
 
 def arms(base: Experiment) -> dict[str, Experiment]:
@@ -72,25 +63,17 @@ def show(folder: Place, base: Experiment, seeds: range) -> None:
 
 def work() -> int:
     """Parse, run, print."""
-    parsed = cli.parse(Table1Options(), __doc__ or "", sys.argv[1:], "python sweeps/table1.py")
+    parsed = cli.parse(PairedOptions(), __doc__ or "", sys.argv[1:], "python sweeps/table1.py")
     base, options = parsed.experiment, parsed.options
     if not isinstance(base.strategy, Stepping) or base.strategy.direction != "gradient":
         raise UsageError(
             "Table 1 makes its own arms; give --alpha and the like, but no other --strategy or --direction."
         )
-    if options.seeds < 1:
-        raise UsageError(f"--seeds is {options.seeds}; give 1 or more.")
     seeds = range(base.seed, base.seed + options.seeds)
-    rows = [replicated(arm, seeds) for arm in arms(base).values()]
-    if known := whole_pool(base, materials(base.task).data):
-        rows.append(replicated(known, seeds))
-    paired = [experiment for same_seed in zip(*rows, strict=True) for experiment in same_seed]
-    outcome = run(Sweep("table1", options, base, experiments=paired))
-    if not options.dry_run:
-        show(outcome.folder, base, seeds)
-        print_next_steps(outcome.folder)
-        print_report(outcome.folder)
-    return 1 if outcome.failures else 0
+    known = whole_pool(base, materials(base.task).data)
+    listed = side_by_side([*arms(base).values(), *([known] if known else [])], seeds)
+    sweep = Sweep("table1", options, base, experiments=listed)
+    return run_and_show(sweep, lambda outcome: show(outcome.folder, base, seeds))
 
 
 if __name__ == "__main__":

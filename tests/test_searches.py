@@ -156,6 +156,37 @@ def test_a_front_shows_labels_against_the_oracles_time(tmp_path: Path) -> None:
         assert f"{trial.values[1]:.4g}" in front
 
 
+@pytest.fixture(scope="module")
+def stepped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Two step sizes for each of two latent dimensions."""
+    folder = tmp_path_factory.mktemp("stepped") / "results"
+    done = sweep("step_size.py", folder, "--search", "latent_dim=choice(2,3)", "--trials", "4")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_every_latent_dimension_has_its_own_best_step_size(stepped: tuple[Path, str]) -> None:
+    folder, shown = stepped
+    last = rows(folder, n_labels=30)
+    table = shown.split("The best of 4 trials for each latent_dim")[1].splitlines()
+    for n, line in zip((2, 3), table[2:4], strict=True):
+        tried = {row["val_aulc"]: row["alpha"] for row in last if row["latent_dim"] == n}
+        assert len(tried) == 2
+        assert line.split()[:3] == [f"{tried[max(tried)]:.4g}", str(n), f"{max(tried):.4g}"]
+
+
+def test_a_search_starts_from_an_earlier_one(stepped: tuple[Path, str], tmp_path: Path) -> None:
+    earlier, folder = stepped[0], tmp_path / "results"
+    words = ["--warm-start", str(earlier), "--trials", "2", "--latent-dim", "3"]
+    done = sweep("latent_dim.py", folder, *words)
+    assert done.returncode == 0, done.stderr
+    assert f"Warm start: 2 of 4 finished trials of {earlier}" in done.stderr
+    trials = study(folder, "latent_dim").trials
+    known = {row["alpha"]: row["val_aulc"] for row in rows(earlier, n_labels=30, latent_dim=3)}
+    assert {t.params["alpha"]: t.value for t in trials if t.user_attrs} == known
+    assert len(rows(folder, t=1)) == len(trials) - 2 == 2, "what an earlier search ran is not run again"
+
+
 def test_an_ablation_switches_one_part_at_a_time(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     done = sweep("ablation.py", folder, "--seeds", "2", "--label-budget", "20", "--iterations", "5")
