@@ -11,6 +11,7 @@ from alss_ray import cli, summary
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
 from alss_ray.display import print_table
+from alss_ray.metrics import display_unit
 from alss_ray.places import Place
 from alss_ray.specs import fields
 from alss_ray.strategies import Random
@@ -46,23 +47,24 @@ def arms(base: Experiment) -> dict[str, Experiment]:
 def show(folder: Place, base: Experiment, seeds: range) -> None:
     """Print the final test metric and the AULC of every arm, and its paired differences to the method."""
     rows = summary.final_rows(folder)
+    scale, unit = display_unit(base.task.metric)
     body = []
     for name, arm in arms(base).items():
         pairs = summary.paired(rows, arm, base, seeds)
-        cells = [name]
+        cells = [name if len(pairs) == len(seeds) else f"{name} ({len(pairs)} seeds)"]
         for column in ("test_metric", "test_aulc"):
-            cells.append(summary.spread([one[column] for one, _ in pairs]))
-            change = [one[column] - other[column] for one, other in pairs]
-            cells.append(summary.difference(change) if arm != base else "")
+            cells.append(summary.spread([scale * one[column] for one, _ in pairs], 2))
+            change = [scale * (one[column] - other[column]) for one, other in pairs]
+            cells.append(summary.difference(change, 2) if arm != base else "")
         body.append(cells)
     left_out = [part for name, part in PARTS.items() if name not in fields(base)]
     print_table(
         f"{base.task.name}, {flatten(base)['strategy']}: one part switched at a time, {len(seeds)} paired seeds",
         [
             "arm",
-            f"final test {base.task.metric}",
+            f"final test {base.task.metric}{unit}",
             "difference",
-            f"test AULC ({base.task.metric})",
+            f"test AULC ({base.task.metric}{unit})",
             "difference",
         ],
         body,

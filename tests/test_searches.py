@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,31 @@ def test_an_ablation_switches_one_part_at_a_time(tmp_path: Path) -> None:
         if row["configuration"] == base["configuration"]
     )
     (line,) = [line for line in done.stdout.splitlines() if "retrain true" in line]
-    assert f"{gain:+.4f}" in line
+    assert f"{100 * gain:+.2f}" in line  # in points of accuracy
+
+
+def test_the_league_has_the_arms_that_are_asked_for_on_paired_seeds(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    short = ("--seeds", "2", "--label-budget", "20", "--iterations", "5", "--generator-iterations", "20")
+    done = sweep("peers.py", folder, "--arms", "margin,snn", *short)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.split("League on digits: 20 labels")[1].split("Mean ±")[0]
+    assert {"random", "margin", "snn", "snn,"} <= {line.split()[0] for line in table.splitlines()[2:] if line}
+    found = rows(folder, t=1)
+    assert Counter(row["strategy"] for row in found) == {"random": 2, "margin": 2, "snn": 4}
+    for seed in (0, 1):  # the first round is the same draw for all, and so is what F learns from it
+        assert len({row["test_metric"] for row in found if row["seed"] == seed}) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("--arms", "margni"), "--arms has 'margni'"), (("--arms", "committee"), "--arms has 'committee'"),
+     (("--strategy", "snn"), "give --arms in the place of --strategy")],
+)  # fmt: skip
+def test_a_league_that_cannot_be_is_told_at_once(words: tuple[str, str], told: str, tmp_path: Path) -> None:
+    done = sweep("peers.py", tmp_path / "results", *words)
+    assert done.returncode == 2
+    assert told in " ".join(done.stderr.split())
 
 
 def test_a_request_that_can_never_be_met_is_refused_at_once(tmp_path: Path) -> None:
