@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,6 +39,20 @@ def object_store() -> Iterator[ObjectStore]:
 def bucket(object_store: ObjectStore) -> str:
     """The URI of a bucket that is empty."""
     return object_store.bucket()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table of faults, as far as test_faults.py ran."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    faults = [row for report in reports for name, row in report.user_properties if name == "fault"]
+    if faults:
+        terminalreporter.section("faults")
+        head = ("rounds recorded twice", "labels bought twice", "trials re-run", "seconds to recover")
+        terminalreporter.write_line(f"{'':45}{'  '.join(head)}")
+        for name, *lost, seconds in faults:
+            cells = [*map(str, lost), f"{seconds:.1f}"]
+            columns = "  ".join(cell.rjust(len(title)) for cell, title in zip(cells, head, strict=True))
+            terminalreporter.write_line(f"{name:45}{columns}")
 
 
 @pytest.fixture(scope="session")

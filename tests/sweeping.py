@@ -13,14 +13,18 @@ from pathlib import Path
 
 import optuna
 
+from alss_ray.places import Place
+
 ROOT = Path(__file__).parent.parent
 SMALL = ["--round-size", "10", "--label-budget", "30", "--iterations", "12", "--evaluate-every", "5",
          "--validation-share", "1.0"]  # fmt: skip
 
 
-def command(script: str, folder: Path, *words: str) -> list[str]:
+def command(script: str, folder: Path | Place, *words: str) -> list[str]:
     generator = [] if "random" in words else ["--generator-iterations", "200"]
-    places = ["--results", str(folder), "--cache", str(folder.parent / "generators")]
+    places = ["--results", str(folder)]
+    if "--cache" not in words:
+        places += ["--cache", str(folder.parent / "generators")]
     task = [] if "--task" in words else ["--task", "digits"]
     return [sys.executable, str(ROOT / "sweeps" / script), *places, *SMALL, *generator, *task, *words]
 
@@ -29,14 +33,14 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT / "tests"), "COLUMNS": "150"}
 
 
-def sweep(script: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def sweep(script: str, folder: Path | Place, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(script, folder, *words), capture_output=True, text=True, timeout=300, env=environment()
     )
 
 
 @contextlib.contextmanager
-def started(script: str, folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+def started(script: str, folder: Path | Place, *words: str) -> Iterator[subprocess.Popen[str]]:
     """A sweep in a process group of its own, which is gone afterwards whatever happens."""
     process = subprocess.Popen(
         command(script, folder, *words),

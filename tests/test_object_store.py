@@ -28,8 +28,6 @@ from alss_ray.records import RecordWriter
 ROOT = Path(__file__).parent.parent
 RUN = ["-m", "alss_ray", "run", "--rounds", "3", "--round-size", "10", "--iterations", "80", "--evaluate-every",
        "20", "--generator-iterations", "30", "--threads", "1"]  # fmt: skip
-TABLE1 = ["sweeps/table1.py", "--task", "helpers:LedgerDigits", "--seeds", "1", "--round-size", "10",
-          "--label-budget", "30", "--iterations", "12", "--generator-iterations", "200"]  # fmt: skip
 
 
 def started(*words: str | Path) -> subprocess.Popen[str]:
@@ -143,23 +141,3 @@ def test_an_attempt_belongs_to_one_writer(kind: str, tmp_path: Path, bucket: str
         writers = list(threads.map(lambda _: RecordWriter(folder, experiment), range(6)))
     assert len({writer.attempt for writer in writers}) == 6
     assert len(folder.list("*")) == 6
-
-
-def test_a_sweep_whose_driver_is_killed_equals_a_local_one(
-    object_store: ObjectStore, bucket: str, tmp_path: Path
-) -> None:
-    local, ledger = tmp_path / "local", tmp_path / "ledger"
-    done(
-        *TABLE1, "--ledger", local / "ledger", "--results", local / "results", "--cache", local / "generators"
-    )
-    words = [*TABLE1, "--ledger", ledger, "--results", f"{bucket}/results",
-             "--cache", f"{bucket}/generators"]  # fmt: skip
-    killed(lambda: sum(key.endswith(".rounds.arrow") for key in object_store.keys(bucket)) >= 2, *words)
-    done(*words, "--resume")
-    for kind in ("rounds", "curves"):
-        assert lasting(kind, Place(bucket) / "results").equals(lasting(kind, local / "results"))
-    keys = object_store.keys(bucket)
-    assert sum(key.startswith("generators/") for key in keys) == 1
-    # A batch that was on its way when its process died may be asked for again; there were two processes.
-    assert len(sold(ledger)) <= len(sold(local / "ledger")) + 2 * 30
-    assert not any(key.startswith("results/tune") for key in keys)

@@ -1,4 +1,4 @@
-"""The sweep scripts on a real local Ray: what they show, and that no kill can change their records."""
+"""The sweep scripts on a real local Ray: what they show, share and refuse."""
 
 from __future__ import annotations
 
@@ -13,93 +13,30 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from helpers import buyers, lasting, sold
-from sweeping import environment, started, states, sweep, until
+from sweeping import environment, states, sweep, until
 
 from alss_ray import reading
 
 
-def table1(folder: Path, ledger: Path, *words: str) -> list[Any]:
-    return [
-        "table1.py",
-        folder,
-        "--seeds",
-        "2",
-        "--task",
-        "helpers:LedgerDigits",
-        "--ledger",
-        str(ledger),
-        *words,
-    ]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Table 1 on digits, nothing going wrong."""
-    folder = tmp_path_factory.mktemp("undisturbed") / "results"
-    done = sweep(*table1(folder, folder.parent / "ledger"))
+def test_table_1_shows_its_records(tmp_path: Path) -> None:
+    words = ["--seeds", "2", "--task", "helpers:LedgerDigits", "--ledger", str(tmp_path / "ledger")]
+    done = sweep("table1.py", tmp_path / "results", *words)
     assert done.returncode == 0, done.stderr
-    (folder.parent / "shown").write_text(done.stdout)
-    return folder
-
-
-def test_table_1_shows_its_records(undisturbed: Path) -> None:
-    shown = (undisturbed.parent / "shown").read_text()
-    rows = reading.read("rounds", [undisturbed]).table.to_pylist()
+    rows = reading.read("rounds", [tmp_path / "results"]).table.to_pylist()
     assert {(row["strategy"], row["direction"], row["seed"]) for row in rows} == {
         (strategy, direction, seed)
         for strategy, direction in (("random", None), ("snn", "gradient"), ("snn", "random"), ("snn", "none"))
         for seed in (0, 1)
     }
     last = [row["test_metric"] for row in rows if row["strategy"] == "random" and row["t"] == 3]
-    assert f"{50 * sum(last):.2f} ± {50 * 2**0.5 * abs(last[0] - last[1]):.2f}" in shown
-    assert len(sold(undisturbed.parent / "ledger")) == 8 * (30 + 30)
+    assert f"{50 * sum(last):.2f} ± {50 * 2**0.5 * abs(last[0] - last[1]):.2f}" in done.stdout
+    assert len(sold(tmp_path / "ledger")) == 8 * (30 + 30)
     generators = {(row["generator_key"], row["experiment"]) for row in rows if row["generator_trained"]}
     assert len(generators) == 1, "one generator is trained and shared by all arms and seeds"
-
-
-def in_mid_trial(ledger: Path) -> list[int]:
-    """Workers that have the first round's labels (30 to validate, 10 to train) of their trial, and not the last's."""
-    return [process for process, labels in buyers(ledger).items() if labels % 60 in (40, 50)]
-
-
-def test_a_killed_worker_changes_nothing(undisturbed: Path, tmp_path: Path) -> None:
-    ledger, folder = tmp_path / "ledger", tmp_path / "results"
-    with started(*table1(folder, ledger)) as process:
-        until(lambda: in_mid_trial(ledger))
-        os.kill(in_mid_trial(ledger)[0], signal.SIGKILL)
-        _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert len(list((folder / "records").glob("*.rounds.arrow"))) == 9, (
-        "one of 8 experiments took two attempts"
-    )
-    assert lasting("rounds", folder).equals(lasting("rounds", undisturbed))
-    assert lasting("curves", folder).equals(lasting("curves", undisturbed))
-
-
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_a_stopped_driver_is_resumed(kind: signal.Signals, undisturbed: Path, tmp_path: Path) -> None:
-    ledger, folder = tmp_path / "ledger", tmp_path / "results"
-    with started(*table1(folder, ledger)) as process:
-        until(lambda: len(list((folder / "records").glob("*.rounds.arrow"))) >= 3)
-        os.kill(process.pid, kind)
-        _, err = process.communicate(timeout=60)
-        if kind == signal.SIGINT:
-            assert process.returncode == 130
-            assert "Interrupted; nothing is lost." in err
-            assert "Traceback" not in err
-        before = sold(ledger)
-    assert len(before) < 8 * 60
-    resumed = sweep(*table1(folder, ledger, "--resume"))
-    assert resumed.returncode == 0, resumed.stderr
-    assert lasting("rounds", folder).equals(lasting("rounds", undisturbed))
-    assert lasting("curves", folder).equals(lasting("curves", undisturbed))
-    # A batch that was on its way when its process died may be asked for again; there were two processes.
-    assert len(sold(ledger)) <= 8 * 60 + 2 * 30
 
 
 @pytest.fixture(scope="module")
