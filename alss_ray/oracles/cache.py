@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from alss_ray.config import UsageError, component_name
-from alss_ray.files import StoreError, told
+from alss_ray.files import StoreError, locked, told
 from alss_ray.oracles.base import ImageBatch, Labels, Oracle
 from alss_ray.places import Place
 
@@ -236,6 +236,21 @@ class LabelStore:
             with contextlib.suppress(OSError):
                 _unsent(key).delete()
 
+    @contextlib.contextmanager
+    def reserved(self, keys: Iterable[str]) -> Iterator[bool]:
+        """Keep others from buying labels meanwhile; yields whether that is possible, which needs a folder here.
+
+        Raises:
+            StoreError: the folder cannot be written to.
+        """
+        folder = self.folder.local
+        with contextlib.ExitStack() as locks:
+            if folder is not None:
+                for shelf in sorted({key[:2] for key in keys}):  # in order: no two wait for each other
+                    with told("A label", self.folder):
+                        locks.enter_context(locked(folder / f"{shelf}.lock"))
+            yield folder is not None
+
 
 def _entry(place: Place, key: str) -> bytes | None:
     try:
@@ -257,8 +272,9 @@ class CachedOracle:
     """An oracle that asks another one only for what the folder lacks. In-process: it needs no Ray.
 
     Every label is stored as soon as it is known, so a crash loses at most the images in flight, which are
-    `chunk`: one by default, more for a tool whose calls are dear and whose images are cheap. Processes that ask
-    for the same image at the same moment both buy it, with the same result; the service buys it once.
+    `chunk`: one by default, more for a tool whose calls are dear and whose images are cheap. Of processes that ask
+    for the same image at the same moment one buys it. On an object store all of them do, with the same result;
+    the service buys it once there, too.
     """
 
     def __init__(self, oracle: Oracle, folder: str | Path | Place, chunk: int = 1) -> None:
@@ -283,21 +299,37 @@ class CachedOracle:
         missing: dict[str, int] = {}
         for position, key in enumerate(keys):
             if key not in known and key not in missing:
-                content = self.store.read(key)
-                verdict = decode(key, content) if content is not None else None
+                verdict = self._look(key)
                 if verdict is None:
                     missing[key] = position
                 else:
                     known[key] = verdict
-        wanted = list(missing.items())
+        wanted, bought = list(missing.items()), 0
         for start in range(0, len(wanted), self.chunk):
             part = wanted[start : start + self.chunk]
-            positions: Tensor = torch.tensor([position for _, position in part])
-            batch = ImageBatch(images.images[positions], images.indices[positions])
-            self.tally.bought += len(part)
-            for (key, _), verdict in zip(part, ask(self.oracle, batch), strict=True):
-                if verdict.lasting:
-                    self.store.write(key, encode(key, verdict))
-                known[key] = verdict
+            with self.store.reserved(key for key, _ in part) as waited:
+                if waited:  # perhaps for somebody who bought the same
+                    found = {key: verdict for key, _ in part if (verdict := self._look(key)) is not None}
+                    known |= found
+                    part = [(key, position) for key, position in part if key not in found]
+                known |= self._buy(images, part)
+            bought += len(part)
         self.tally.asked += len(keys)
-        return assemble([known[key] for key in keys], len(missing))
+        return assemble([known[key] for key in keys], bought)
+
+    def _look(self, key: str) -> Verdict | None:
+        content = self.store.read(key)
+        return decode(key, content) if content is not None else None
+
+    def _buy(self, images: ImageBatch, part: Sequence[tuple[str, int]]) -> dict[str, Verdict]:
+        """Ask the oracle for the images of some keys and positions, and keep what it says."""
+        if not part:
+            return {}
+        positions: Tensor = torch.tensor([position for _, position in part])
+        batch = ImageBatch(images.images[positions], images.indices[positions])
+        self.tally.bought += len(part)
+        got = {key: verdict for (key, _), verdict in zip(part, ask(self.oracle, batch), strict=True)}
+        for key, verdict in got.items():
+            if verdict.lasting:
+                self.store.write(key, encode(key, verdict))
+        return got

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,7 @@ def batch(*levels: int) -> ImageBatch:
 
 
 def entries(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 def test_a_second_sweep_buys_nothing(tmp_path):
@@ -277,6 +278,21 @@ def test_labels_on_an_object_store_are_bought_once(bucket, object_store):
     assert labels.refusals == again.refusals == {1: "too dark"}
     keys = [image_key(first.identity, image) for image in images]
     assert object_store.keys(bucket) == sorted(f"labels/{key[:2]}/{key[2:4]}/{key}.label" for key in keys)
+
+
+def test_of_those_who_ask_at_the_same_moment_one_buys(tmp_path):
+    class Slow(Halving):
+        def label(self, images):
+            time.sleep(0.02)
+            return super().label(images)
+
+    images, seen = batch(10, 20, 30, 40), []
+    oracles = [CachedOracle(Slow(seen=seen), tmp_path) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda oracle: oracle.label(images), oracles))
+    assert sorted(seen) == [10, 20, 30, 40]
+    assert sum(answer.bought for answer in answers) == sum(oracle.tally.bought for oracle in oracles) == 4
+    assert all(torch.equal(answer.values, images.images.float() / 2) for answer in answers)
 
 
 def test_a_label_that_was_paid_for_outlives_a_store_that_goes_away(bucket, object_store, monkeypatch):
