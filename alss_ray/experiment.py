@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from alss_ray import provenance, records, rng, trajectories
-from alss_ray.checkpoint import Checkpoint, Learner
+from alss_ray.checkpoint import Checkpoint
 from alss_ray.config import Experiment, ExperimentFailed, UsageError
 from alss_ray.generators.base import Embedding
 from alss_ray.generators.store import GeneratorSource, Request
@@ -33,7 +33,7 @@ from alss_ray.places import Place
 from alss_ray.samples import sample_rows
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
-from alss_ray.training import OnEvaluation, Scores, batch_order, evaluate, fit
+from alss_ray.training import Scores, evaluate, fresh_learners, train
 
 PHASES = ("propose", "label", "append", "fit", "evaluate", "record")
 
@@ -80,7 +80,7 @@ class Run:
         self.images = self.data.images.to(self.device)
         self.test = (self.data.test_images.to(self.device), self.data.test_targets.to(self.device))
         self.labeller = Labeller(shared.oracle, self.data.images, self.task.encode)
-        self.learners = self._fresh_learners()
+        self.learners = fresh_learners(experiment, self.device)
         self.embedding, self.provenance = self._stage_one(source)
         self.checkpoint = Checkpoint(self.folder / "state" / experiment.identity)
         self.checkpoint_seconds = 0.0
@@ -189,14 +189,15 @@ class Run:
     def _fit(self) -> None:
         state, experiment = self.state, self.experiment
         if experiment.retrain:
-            self.learners = self._fresh_learners()
+            self.learners = fresh_learners(experiment, self.device)
 
         def evaluated(iteration: int, train_loss: float) -> None:
             self._add_to_curve(iteration, self._validate(), train_loss)
 
-        loss = self._train(0, evaluated)
-        for member in range(1, len(self.learners)):
-            self._train(member, None)
+        loss, *_ = [
+            train(experiment, state.t, member, learner, state.labelled, None if member else evaluated)
+            for member, learner in enumerate(self.learners)
+        ]
         if not math.isfinite(loss):
             raise ExperimentFailed(
                 f"Training diverged in round {state.t}: the loss is {loss}; lower --learning-rate "
@@ -308,28 +309,6 @@ class Run:
         """F; the committee's other members are trained beside it and only asked by the strategy."""
         return self.learners[0][0]
 
-    def _fresh_learners(self) -> list[Learner]:
-        learners: list[Learner] = []
-        for member in range(self.experiment.strategy.committee):
-            with rng.scope(self.experiment.seed, "init", *_of(member)):
-                network = self.task.network().to(self.device)
-            rate = self.experiment.learning_rate
-            learners.append((network, torch.optim.Adam(network.parameters(), rate, fused=True)))
-        return learners
-
-    def _train(self, member: int, on_evaluation: OnEvaluation | None) -> float:
-        """This round's steps of F or of another member; the mean training loss."""
-        experiment, t = self.experiment, self.state.t
-        order = batch_order(
-            len(self.state.labelled),
-            experiment.iterations,
-            experiment.batch_size,
-            rng.stream(experiment.seed, "batches", t, *_of(member)),
-        )
-        every, labelled = experiment.evaluate_every, self.state.labelled
-        with rng.scope(experiment.seed, "fit", t, *_of(member)):
-            return fit(*self.learners[member], labelled, self.task, order, every, on_evaluation)
-
     def _stage_one(self, source: GeneratorSource) -> tuple[Embedding | None, Row]:
         """The embedding, where the strategy wants one, and the columns that say where results come from."""
         about: Row = {
@@ -401,8 +380,3 @@ class Run:
 
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)
-
-
-def _of(member: int) -> tuple[str | int, ...]:
-    """What the random streams of a member are named beside those of F, which is member 0."""
-    return ("member", member) if member else ()

@@ -1,6 +1,6 @@
 """The league of strategies: who learns more from as many labels, on paired seeds, and at what cost.
 
-The penalty matrix is that of Ash et al. 2020 (Section 4, "Pairwise comparisons"): an arm gets 1 / T for each of the T
+The penalty matrix is in the manner of Ash et al. 2020: an arm gets 1 / T for each of the T
 rounds at which a paired t-test finds it ahead of the other.
 """
 
@@ -17,7 +17,7 @@ from alss_ray.display import print_table
 from alss_ray.metrics import display_unit
 from alss_ray.summary import difference, spread
 
-LEVEL = 0.1  # of the paired t-tests of the penalty matrix, two-sided, as in the paper
+LEVEL = 0.1  # of the paired t-tests of the penalty matrix, two-sided
 COMMON = 2  # seeds that a pair must share to be tested
 ROUNDING = 1e-9
 
@@ -76,7 +76,7 @@ def show_league(arms: Mapping[str, Rows], baseline: str) -> None:
         "How often the row's arm is ahead of the column's: share of rounds",
         ["", *order],
         [[name, *(f"{share:.2f}" if share else "" for share in won[k])] for k, name in enumerate(order)],
-        f"Paired t-tests over the seeds at every round, two-sided at {LEVEL} (Ash et al. 2020).",
+        f"Paired t-tests over the seeds at every round, two-sided at {LEVEL}, not adjusted for their number.",
     )
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from alss_ray import rng
+from alss_ray.checkpoint import Learner
+from alss_ray.config import Experiment
 from alss_ray.labelled import LabelledSet
 from alss_ray.tasks.base import Task, to_unit
 
@@ -71,6 +74,37 @@ def fit(
             total += recent
             recent.zero_()
     return (total + recent).item() / len(rows)
+
+
+def fresh_learners(experiment: Experiment, device: torch.device) -> list[Learner]:
+    """F and the other members of the strategy's committee, untrained, each from a stream of its own."""
+    learners: list[Learner] = []
+    for member in range(experiment.strategy.committee):
+        with rng.scope(experiment.seed, "init", *_of(member)):
+            network = experiment.task.network().to(device)
+        adam = torch.optim.Adam(network.parameters(), experiment.learning_rate, fused=True)
+        learners.append((network, adam))
+    return learners
+
+
+def train(
+    experiment: Experiment,
+    t: int,
+    member: int,
+    learner: Learner,
+    labelled: LabelledSet,
+    on_evaluation: OnEvaluation | None,
+) -> float:
+    """Round t's training steps of F (member 0) or of another member; the mean training loss over them."""
+    draws = rng.stream(experiment.seed, "batches", t, *_of(member))
+    order = batch_order(len(labelled), experiment.iterations, experiment.batch_size, draws)
+    with rng.scope(experiment.seed, "fit", t, *_of(member)):
+        return fit(*learner, labelled, experiment.task, order, experiment.evaluate_every, on_evaluation)
+
+
+def _of(member: int) -> tuple[str | int, ...]:
+    """What the random streams of a member are named beside those of F, which is member 0."""
+    return ("member", member) if member else ()
 
 
 @torch.inference_mode()

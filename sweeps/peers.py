@@ -1,7 +1,7 @@
 """The league of all strategies that suit a task, on paired seeds: the paper's, its controls and the peers.
 
 A seed gives all arms the same validation set, initialisation and batches, and all arms that label real samples the same
-first round; each strategy draws from a stream of its own. Options of the experiment count for every arm that has them
+first round; proposals draw from a stream apart from those. Options of the experiment count for every arm that has them
 (`--latent-dim 8`), so no arm is tuned here: tune arms on other seeds, and give what was found on the command line.
 """
 

@@ -109,6 +109,16 @@ class Job:
         os.kill(process, signal.SIGKILL)
         self.go_on(place)
 
+    def driver_killed_at(self, place: str, name: str, *words: str) -> None:
+        """Run the sweep and kill its driver while a process has come to a place."""
+        self.stop_at(place)
+        with started(*self.command(*words)) as process:
+            self.stopped(place)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(30)
+        self.go_on(place)
+        self.happens(name)
+
     def check(self, undisturbed: Job, tell: Told) -> None:
         """Nothing is lost, nothing done twice."""
         for kind in ("rounds", "curves"):
@@ -260,13 +270,7 @@ def test_the_driver_is_interrupted_then_killed(
     assert "Interrupted; nothing is lost." in err
     assert "Traceback" not in err
     job.happens("Ctrl-C, then --resume")
-    job.stop_at("2-2-fit")
-    with started(*job.command("--resume")) as process:
-        job.stopped("2-2-fit")
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(30)
-    job.go_on("2-2-fit")
-    job.happens("driver killed, then --resume")
+    job.driver_killed_at("2-2-fit", "driver killed, then --resume", "--resume")
     job.ends_well("--resume")
     job.check(undisturbed, record_property)
 
@@ -280,13 +284,7 @@ def test_the_driver_is_killed_with_results_on_an_object_store(
     record_property: Told,
 ) -> None:
     job = Job(tmp_path, cluster.address, results=Place(bucket) / "results")
-    job.stop_at("2-2-fit")
-    with started(*job.command()) as process:
-        job.stopped("2-2-fit")
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(30)
-    job.go_on("2-2-fit")
-    job.happens("driver killed, results on S3, then --resume")
+    job.driver_killed_at("2-2-fit", "driver killed, results on S3, then --resume")
     job.ends_well("--resume")
     job.check(undisturbed, record_property)
     keys = object_store.keys(bucket)

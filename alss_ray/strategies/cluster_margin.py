@@ -1,4 +1,4 @@
-"""Cluster-Margin: low margins, spread over clusters (Citovsky et al. 2021, Algorithm 1)."""
+"""Cluster-Margin: low margins, spread over clusters (Citovsky et al. 2021)."""
 
 from __future__ import annotations
 

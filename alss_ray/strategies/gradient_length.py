@@ -47,7 +47,7 @@ def gradient_lengths(view: View, images: Tensor, teacher: nn.Module) -> Tensor:
     still = {name: value.detach() for name, value in state.items() if name not in names}
     moving = {name: value.detach() for name, value in state.items() if name in names}
     given = to_unit(images)
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.no_grad():
         wanted = teacher(given)
 
     def loss(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""LCMD: the largest cluster's farthest sample, on last-layer gradients (Holzmueller et al. 2023, Section 5.2.6)."""
+"""LCMD: the largest cluster's farthest sample, on last-layer gradients (Holzmueller et al. 2023)."""
 
 from __future__ import annotations
 

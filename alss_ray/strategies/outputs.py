@@ -39,7 +39,7 @@ def features(network: nn.Module, images: Tensor) -> Tensor:
     """What enters F's last layer, float32 `m x d`.
 
     Maps of more than WIDEST numbers are sketched: multiplied by one fixed Gaussian matrix, which keeps inner
-    products and distances in expectation (as Holzmueller et al. 2023, Section 4).
+    products and distances in expectation (as Holzmueller et al. 2023).
     """
     caught: list[Tensor] = []
     hook = last_layer(network).register_forward_pre_hook(lambda layer, given: caught.append(given[0]))

@@ -56,7 +56,7 @@ class TypiClust(Pooled):
         return Query(torch.tensor(chosen, dtype=torch.int64))
 
     def _by_typicality(self, codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Rows of one cluster, the one with the smallest mean distance to its neighbours first (Equation 2)."""
+        """Rows of one cluster, the one with the smallest mean distance to its neighbours first."""
         near = min(self.neighbours, len(rows) - 1)
         if near < 1:
             return rows
