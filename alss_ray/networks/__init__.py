@@ -1,1 +1,1 @@
-"""The networks of the paper's appendix tables."""
+"""The networks of the paper's appendix tables, and a ResNet."""

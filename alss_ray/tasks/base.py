@@ -31,6 +31,10 @@ class TaskData:
     """Where bought labels are kept; None where the oracle only reads labels that are stored already."""
     whole_pool: bool = False
     """Whether every label of D may be bought for a reference (alss_ray/reference.py): where that takes a minute."""
+    names: tuple[str, ...] = ()
+    """What the images of D are called, where they have names."""
+    classes: tuple[str, ...] = ()
+    """The names of the classes in the order of their indices, where they have names."""
 
     @property
     def image_shape(self) -> tuple[int, ...]:
