@@ -30,7 +30,7 @@ class Components:
     """What the experiment is made of: a shipped name, or your own class as package.module:Name."""
 
     task: str = "digits"
-    """What is learnt: digits, ivus, mnist, or your own images as folder or parquet."""
+    """What is learnt: digits, ivus, mnist, cifar10, or your own images as folder or parquet."""
     strategy: str = "snn"
     """Who is labelled next: random, snn or si; for classes margin, least_confidence, entropy, bald, badge or
     cluster_margin; for maps committee, gradient_length, lcmd or si_committee; for both core_set, latent_core_set,

@@ -1,7 +1,7 @@
 """What all tests rely on: one thread, a cache of their own, and MNIST where it is at hand."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from object_store import CREDENTIALS, ObjectStore
 
+from alss_ray.tasks import cifar10
 from alss_ray.tasks.mnist import FILES
 
 torch.set_num_threads(1)
@@ -58,10 +59,20 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     """The folder that holds MNIST/raw; tests that need it are skipped without it."""
+    return _data("MNIST/raw", FILES)
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir() -> Path:
+    """The folder that holds cifar-10-batches-py; tests that need it are skipped without it."""
+    return _data(cifar10.FOLDER, ["data_batch_1", "test_batch"])
+
+
+def _data(inside: str, wanted: Sequence[str]) -> Path:
+    """The folder of real data that is given to the tests."""
     named = os.environ.get("ALSS_RAY_DATA")
     if named is None:
-        pytest.skip("ALSS_RAY_DATA is not set: give the folder that holds MNIST/raw")
-    missing = [name for name in FILES if not (Path(named) / "MNIST" / "raw" / name).exists()]
-    if missing:
-        pytest.skip(f"ALSS_RAY_DATA={named} lacks {', '.join(missing)} in MNIST/raw")
+        pytest.skip(f"ALSS_RAY_DATA is not set: give the folder that holds {inside}")
+    if missing := [name for name in wanted if not (Path(named) / inside / name).exists()]:
+        pytest.skip(f"ALSS_RAY_DATA={named} lacks {', '.join(missing)} in {inside}")
     return Path(named)

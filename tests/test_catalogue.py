@@ -95,7 +95,7 @@ def test_an_experiment_survives_being_written_as_plain_values(experiment: Experi
         (
             "task",
             "digts",
-            r"no task 'digts'; did you mean 'digits'\? .* digits, folder, ivus, mnist.* package\.module:Name",
+            r"no task 'digts'; did you mean 'digits'\? .* cifar10, digits, folder, ivus, mnist.* package\.module:Name",
         ),
         ("strategy", "qqq", r"no strategy 'qqq'; The strategy can be .*snn"),
         ("generator", "", r"no generator ''; The generator can be vae"),

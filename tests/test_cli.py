@@ -134,7 +134,10 @@ def test_a_users_class_that_cannot_be_an_option_group_is_told(
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("--task nonsense", "There is no task 'nonsense'; The task can be digits, folder, ivus, mnist"),
+        (
+            "--task nonsense",
+            "There is no task 'nonsense'; The task can be cifar10, digits, folder, ivus, mnist",
+        ),
         ("--strategy snm", "There is no strategy 'snm'; did you mean 'snn'?"),
         ("--generator gan", "There is no generator 'gan'"),
         ("--strategy nowhere:Thing", "'nowhere:Thing' cannot be imported"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from alss_ray.config import UsageError, imported
@@ -29,13 +31,27 @@ def check(name: str, side: int) -> None:
         )
 
 
-def build(name: str, channels: int, classes: int, side: int) -> nn.Module:
+def build(
+    name: str,
+    channels: int,
+    classes: int,
+    side: int,
+    mean: Sequence[float] | None = None,
+    deviation: Sequence[float] | None = None,
+) -> nn.Module:
     """A fresh network from images `b x C x side x side` in [0, 1] to logits `b x classes`.
 
-    The shipped ones see [-1, 1]; the user's own is called with the numbers of channels and of classes.
+    The shipped ones see them normalised, to [-1, 1] unless mean and deviation of each channel are given. The user's
+    own is called with the numbers of channels and of classes, and normalises by itself.
     """
     if ":" in name:
         return imported("architecture", name)(channels, classes)
-    bodies = {"lenet": lambda: lenet.lenet(channels, classes, side), "vgg16": lambda: vgg.vgg16(channels, classes),
-              "resnet18": lambda: resnet18(channels, classes)}  # fmt: skip
-    return nn.Sequential(Normalise([0.5] * channels, [0.5] * channels), bodies[name]())
+    half = [0.5] * channels
+    return nn.Sequential(
+        Normalise(mean or half, deviation or half),
+        {
+            "lenet": lambda: lenet.lenet(channels, classes, side),
+            "vgg16": lambda: vgg.vgg16(channels, classes),
+            "resnet18": lambda: resnet18(channels, classes),
+        }[name](),
+    )
