@@ -101,11 +101,11 @@ def _batch(path: Path, md5: str) -> tuple[Tensor, Tensor]:
     key, labels, pixels = "", [], ""
     for operation, value, _ in pickletools.genops(content):
         if operation.name == "SHORT_BINSTRING" and value in ("labels", "data", "filenames"):
-            key = value
+            key = str(value)
         elif key == "labels" and operation.name == "BININT1":
             labels.append(value)
         elif key == "data" and operation.name == "BINSTRING":
-            pixels = value
+            pixels = str(value)
     return torch.frombuffer(bytearray(pixels, "latin-1"), dtype=torch.uint8).view(-1, *SHAPE), torch.tensor(
         labels
     )
