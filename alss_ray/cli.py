@@ -17,8 +17,11 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from alss_ray.catalogue import find
-from alss_ray.config import ROLES, Experiment, ExperimentFailed, Settings, UsageError
+from alss_ray.config import ROLES, Experiment, ExperimentFailed, Settings, UsageError, Waiting
 from alss_ray.places import Place
+
+WAITING = 3
+"""Exit status where labels that people are asked for are missing: no failure, --resume goes on."""
 
 Options = TypeVar("Options")
 TYPES = tyro.constructors.ConstructorRegistry()
@@ -166,7 +169,10 @@ def _located(component: Any) -> Any:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """Run a script's work and return its exit status: bad input becomes one sentence and status 2."""
+    """Run a script's work and return its exit status: what stops it becomes a sentence.
+
+    1 for an experiment that failed, 2 for bad input, 3 for labels that people have yet to give, 130 for Ctrl-C.
+    """
 
     try:
         return work()
@@ -176,5 +182,8 @@ def guarded(work: Callable[[], int]) -> int:
     except ExperimentFailed as error:
         print(error, file=sys.stderr)
         return 1
+    except Waiting as waiting:
+        print(waiting, file=sys.stderr)
+        return WAITING
     except KeyboardInterrupt:
         return 130

@@ -14,7 +14,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,21 @@ class UsageError(Exception):
 
 class ExperimentFailed(RuntimeError):
     """An experiment cannot go on: the message is one sentence. What was recorded stays."""
+
+
+class Waiting(Exception):
+    """Labels that people are asked for are not there yet. No failure: the state is saved, and --resume goes on.
+
+    The message says how many images, and where; shells exit with status 3.
+    """
+
+    def __init__(self, message: str, keys: Collection[str] = ()) -> None:
+        """
+        Args:
+            keys: the images that have no label yet, by their keys in the label cache.
+        """
+        super().__init__(message)
+        self.keys = frozenset(keys)
 
 
 def local(**keywords: Any) -> Any:

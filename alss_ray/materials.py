@@ -26,9 +26,11 @@ class Materials:
     """The task's oracle, or what stands before it: a cache, or a service of many workers."""
 
     def cached(self) -> Materials:
-        """The same with a label cache before the oracle, where labels are bought."""
+        """The same with a label cache before the oracle, where labels are bought and it does not keep them itself."""
         folder = self.data.label_folder
-        return self if folder is None else dataclasses.replace(self, oracle=CachedOracle(self.oracle, folder))
+        if folder is None or getattr(self.oracle, "keeps", False):
+            return self
+        return dataclasses.replace(self, oracle=CachedOracle(self.oracle, folder))
 
 
 @functools.lru_cache(maxsize=1)

@@ -25,9 +25,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from alss_ray.config import UsageError, component_name
+from alss_ray.config import UsageError, Waiting, component_name
 from alss_ray.files import StoreError, locked, told
-from alss_ray.oracles.base import ImageBatch, Labels, Oracle
+from alss_ray.oracles.base import Errand, ImageBatch, Labels, Oracle
 from alss_ray.places import Place
 
 MAGIC = b"alss-label 1"
@@ -46,6 +46,8 @@ class Verdict:
     """The label, on the CPU; None where the image is refused."""
     refusal: str = ""
     """The reason, where there is no label."""
+    errand: Errand | None = None
+    """How it came about, where a person gave it."""
 
     @property
     def lasting(self) -> bool:
@@ -121,7 +123,7 @@ def ask(oracle: Oracle, images: ImageBatch) -> list[Verdict]:
     try:
         labels = oracle.label(images)
         values = labels.values.detach().cpu()
-    except UsageError:
+    except (UsageError, Waiting):
         raise
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -134,7 +136,11 @@ def ask(oracle: Oracle, images: ImageBatch) -> list[Verdict]:
             f"The oracle {component_name(oracle)} gave {len(values)} labels for {len(images)} images: {told}."
         )
     return [
-        Verdict(refusal=labels.refusals[k]) if k in labels.refusals else Verdict(values[k].clone())
+        Verdict(
+            None if k in labels.refusals else values[k].clone(),
+            labels.refusals.get(k, ""),
+            labels.errands.get(k),
+        )
         for k in range(len(images))
     ]
 
@@ -158,16 +164,21 @@ def assemble(verdicts: Sequence[Verdict], bought: int) -> Labels:
     blank = torch.zeros_like(rows[0]) if rows else torch.zeros((), dtype=torch.bool)
     values = [blank if verdict.value is None else verdict.value for verdict in verdicts]
     refusals = {k: verdict.refusal for k, verdict in enumerate(verdicts) if verdict.value is None}
-    return Labels(torch.stack(values) if values else torch.zeros(0, dtype=torch.bool), refusals, bought)
+    errands = {k: verdict.errand for k, verdict in enumerate(verdicts) if verdict.errand is not None}
+    stacked = torch.stack(values) if values else torch.zeros(0, dtype=torch.bool)
+    return Labels(stacked, refusals, bought, errands)
 
 
 def encode(key: str, verdict: Verdict) -> bytes:
     """The entry's bytes: one line with key and checksum, then safetensors."""
-    if verdict.value is not None:
-        body = save({"value": verdict.value.contiguous()})
-    else:
-        reason = np.frombuffer(verdict.refusal.encode(), np.uint8).copy()
-        body = save({"refusal": torch.from_numpy(reason)})
+    said = (
+        {"value": verdict.value.contiguous()}
+        if verdict.value is not None
+        else {"refusal": _text(verdict.refusal)}
+    )
+    if verdict.errand is not None:
+        said["errand"] = _text(json.dumps(dataclasses.asdict(verdict.errand)))
+    body = save(said)
     checksum = hashlib.sha256(key.encode() + body).hexdigest()
     return b" ".join((MAGIC, key.encode(), checksum.encode())) + b"\n" + body
 
@@ -182,9 +193,18 @@ def decode(key: str, content: bytes) -> Verdict | None:
         tensors = load(body)
     except SafetensorError:
         return None
+    errand = Errand(**json.loads(_read(tensors["errand"]))) if "errand" in tensors else None
     if "value" in tensors:
-        return Verdict(tensors["value"])
-    return Verdict(refusal=bytes(tensors["refusal"].tolist()).decode())
+        return Verdict(tensors["value"], errand=errand)
+    return Verdict(refusal=_read(tensors["refusal"]), errand=errand)
+
+
+def _text(text: str) -> Tensor:
+    return torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
+
+
+def _read(text: Tensor) -> str:
+    return bytes(text.tolist()).decode()
 
 
 class LabelStore:
@@ -325,8 +345,7 @@ class CachedOracle:
         """Ask the oracle for the images of some keys and positions, and keep what it says."""
         if not part:
             return {}
-        positions: Tensor = torch.tensor([position for _, position in part])
-        batch = ImageBatch(images.images[positions], images.indices[positions])
+        batch = images.take([position for _, position in part])
         self.tally.bought += len(part)
         got = {key: verdict for (key, _), verdict in zip(part, ask(self.oracle, batch), strict=True)}
         for key, verdict in got.items():
