@@ -50,6 +50,12 @@ def local(**keywords: Any) -> Any:
     return field(metadata={"identity": False}, **keywords)
 
 
+def late(default: Any) -> Any:
+    """A dataclass field that joins the identity only where it differs from its default: the identities, and columns, of
+    experiments from before there was such a field stay as they were."""
+    return field(default=default, metadata={"identity": "unless default"})
+
+
 def component_name(component: Any) -> str:
     """The name by which a component is found again: a short one for those that are shipped, else
     `package.module:Name`, also where a user's class derives from a shipped one."""
@@ -203,9 +209,15 @@ def _options(component: Any, identity_only: bool) -> list[tuple[str, type, Scala
     kinds = {
         f.name: scalar_type(hints[f.name])
         for f in dataclasses.fields(component)
-        if f.metadata.get("identity", True) or not identity_only
+        if not identity_only or _counts(f, getattr(component, f.name))
     }
     return [(name, kind, _plain(getattr(component, name), kind)) for name, kind in kinds.items()]
+
+
+def _counts(f: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field is part of the identity."""
+    counts = f.metadata.get("identity", True)
+    return value != f.default if counts == "unless default" else bool(counts)
 
 
 def flatten(experiment: Experiment, identity_only: bool = True) -> dict[str, Scalar]:

@@ -178,7 +178,7 @@ def planned(options: LabelOptions) -> list[Task]:
         UsageError: no files, a file that is missing or of another kind, or results that would overwrite each
             other or a mask.
     """
-    from alss_ray.tasks.masks import SUFFIXES
+    from alss_ray.array_files import SUFFIXES
 
     kinds = ", ".join(SUFFIXES)
     out = options.out.resolve()
@@ -306,20 +306,21 @@ def solved(task: Task) -> Outcome:
     """Solve one mask and write its map and its picture."""
     import numpy as np
 
+    from alss_ray.array_files import read_array
     from alss_ray.oracles.vessel import Refused, Settings, solve
-    from alss_ray.tasks.masks import read_mask, wall_share
+    from alss_ray.tasks.masks import wall_share
 
     options = task.options
     settings = Settings(pressure=options.pressure, quantity=options.quantity)
     try:
-        mask = wall_share(read_mask(task.path), options.wall_label)
+        mask = wall_share(read_array(task.path), options.wall_label)
         solution = solve(mask, options.spacing, settings)
         with replacing(task.map) as part, open(part, "wb") as file:
             np.save(file, solution.stress)
         with replacing(task.picture) as part:
             draw(solution, task, part)
     except (UsageError, Refused) as error:
-        return Outcome(refused=" ".join(str(error).removeprefix(f"{task.path}: ").split()))
+        return Outcome(refused=" ".join(str(error).split()))
     except OSError as error:
         return Outcome(refused=f"Its results cannot be written ({error.strerror or error}).")
     except Exception as error:  # one file's fault does not take the others down

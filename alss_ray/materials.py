@@ -11,7 +11,7 @@ import torch
 
 from alss_ray.config import Experiment, UsageError, component_name
 from alss_ray.oracles import Oracle
-from alss_ray.oracles.cache import CachedOracle
+from alss_ray.oracles.cache import remembering
 from alss_ray.tasks.base import TaskData
 
 
@@ -26,11 +26,9 @@ class Materials:
     """The task's oracle, or what stands before it: a cache, or a service of many workers."""
 
     def cached(self) -> Materials:
-        """The same with a label cache before the oracle, where labels are bought and it does not keep them itself."""
+        """The same with a label cache before the oracle, where labels are bought."""
         folder = self.data.label_folder
-        if folder is None or getattr(self.oracle, "keeps", False):
-            return self
-        return dataclasses.replace(self, oracle=CachedOracle(self.oracle, folder))
+        return self if folder is None else dataclasses.replace(self, oracle=remembering(self.oracle, folder))
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+VALIDATION, TEST = 0, -1
+"""What labels are for that belong to no round."""
+
 
 @dataclass(frozen=True)
 class Why:
@@ -34,8 +37,8 @@ class ImageBatch:
     """int64 `k`: the image's position in D, -1 for a synthesised one."""
     asker: str = ""
     """Identity of the experiment that asks."""
-    round: int = 0
-    """The round t that they are for, 0 for the validation set."""
+    round: int = VALIDATION
+    """The round t that they are for; VALIDATION or TEST."""
     why: Sequence[Why] = ()
     """One an image, for oracles that want them (`explained`); else empty."""
 

@@ -352,3 +352,8 @@ class CachedOracle:
             if verdict.lasting:
                 self.store.write(key, encode(key, verdict))
         return got
+
+
+def remembering(oracle: Oracle, folder: str | Path | Place) -> Oracle:
+    """The oracle with a cache before it, unless it keeps its labels itself."""
+    return oracle if getattr(oracle, "keeps", False) else CachedOracle(oracle, folder)

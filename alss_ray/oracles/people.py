@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from alss_ray.config import Waiting, local
-from alss_ray.oracles.base import ImageBatch, Labels, Why
+from alss_ray.oracles.base import TEST, VALIDATION, ImageBatch, Labels, Why
 from alss_ray.oracles.cache import LabelStore, Verdict, assemble, decode, encode, image_key, oracle_identity
 
 
@@ -59,8 +59,13 @@ class Suggestion:
     asker: str
     """Identity of the experiment that asks."""
     round: int
-    """The round t that it is for, 0 for the validation set."""
+    """The round t that it is for; VALIDATION or TEST."""
     why: Why
+
+
+def purpose(round: int) -> str:
+    """What images are for, in words."""
+    return {VALIDATION: "the validation set", TEST: "the test set"}.get(round, f"round {round}")
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,9 @@ class PeopleOracle:
         known, complaints = self._known(keys)
         if missing := [k for k, key in enumerate(keys) if key not in known]:
             self._ask(images.take(missing))
-            of = f" for round {images.round}" if images.round else " for the validation set"
-            raise self._waiting({keys[k] for k in missing}, len(set(keys)), of, complaints)
+            raise self._waiting(
+                {keys[k] for k in missing}, len(set(keys)), f" for {purpose(images.round)}", complaints
+            )
         verdicts = [known[key] for key in keys]
         mine = {
             key for key, verdict in known.items() if verdict.errand and verdict.errand.asker == images.asker

@@ -12,12 +12,13 @@ from torch import nn
 from alss_ray import rng
 from alss_ray.oracles.dataset import DatasetOracle
 from alss_ray.tasks.base import Classification, TaskData, to_bytes
+from alss_ray.tasks.people import Annotated
 
 TEST_SIZE = 450
 
 
 @dataclass(frozen=True)
-class Digits(Classification):
+class Digits(Annotated, Classification):
     """Handwritten digits, 8x8 (Alpaydin and Kaynak 1998; UCI, by way of scikit-learn): 1,347 in D, 450 for testing."""
 
     name: ClassVar[str] = "digits"
@@ -33,13 +34,14 @@ class Digits(Classification):
     def load(self) -> TaskData:
         from sklearn.datasets import load_digits
 
-        data = load_digits()
-        images = to_bytes(torch.from_numpy(data.images / 16.0)).unsqueeze(1)
-        targets = torch.from_numpy(data.target)
+        digits = load_digits()
+        images = to_bytes(torch.from_numpy(digits.images / 16.0)).unsqueeze(1)
+        targets = torch.from_numpy(digits.target)
         # The test set is one fixed draw, whatever the experiment's seed.
         order = torch.randperm(len(images), generator=rng.stream(0, "digits", "split"))
         test, pool = order[:TEST_SIZE], order[TEST_SIZE:]
-        return TaskData(images[pool], images[test], targets[test], DatasetOracle(targets[pool]))
+        data = TaskData(images[pool], images[test], targets[test], DatasetOracle(targets[pool]))
+        return self.with_oracle(data)
 
     def network(self) -> nn.Module:
         """Two convolutions and two linear layers: Table S7 cut down to 8x8 images, 38,282 parameters."""

@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alss_ray.config import UsageError, at_least, imported, local, positive
+from alss_ray.config import UsageError, at_least, local, positive
 from alss_ray.networks.stress_net import StressNet
-from alss_ray.oracles.base import ImageBatch, Oracle
-from alss_ray.oracles.cache import CachedOracle, default_folder
+from alss_ray.oracles.base import TEST, ImageBatch
+from alss_ray.oracles.cache import remembering
+from alss_ray.oracles.people import Maps
 from alss_ray.oracles.stress import StressOracle
-from alss_ray.places import Place
 from alss_ray.tasks.base import TaskData
 from alss_ray.tasks.masks import read_masks
+from alss_ray.tasks.people import Annotated
 from alss_ray.tasks.phantoms import make_phantoms
 
 SIDE = 64
@@ -27,7 +28,7 @@ STRESS_SCALE = 200.0  # kPa: the stress that the network calls 1; higher ones ar
 
 
 @dataclass(frozen=True)
-class Ivus:
+class Ivus(Annotated):
     """Stress maps of vessel walls: 1,200 phantom slices in 40 pullbacks, or a folder of your own masks.
 
     Whole vessels are held out for testing: neighbouring slices are near-duplicates, so a split by slice would leak.
@@ -44,12 +45,12 @@ class Ivus:
     pressure: float = 16.0
     """Blood pressure at systole, kPa."""
     oracle: str = "stress"
-    """Who labels: alss_ray's finite-element solver, or your own oracle as package.module:Name."""
+    """Who labels: alss_ray's finite-element solver (stress); people, by way of a folder; or your own oracle as
+    package.module:Name."""
     phantom_seed: int = 0
     """Seed of the phantoms, the same for all experiments that are compared."""
-    labels: Place | None = local(default=None)
-    """Folder of bought labels, here or on an object store (s3://bucket/path); ~/.cache/alss_ray/labels unless given."""
 
+    own_oracle: ClassVar[str] = "stress"
     name: ClassVar[str] = "ivus"
     metric: ClassVar[str] = "MSE"
     higher_is_better: ClassVar[bool] = False
@@ -73,6 +74,7 @@ class Ivus:
     }
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         positive("ivus", pressure=self.pressure)
         at_least("ivus", 0, phantom_seed=self.phantom_seed)
         if self.masks is not None and self.spacing is None:
@@ -90,11 +92,13 @@ class Ivus:
         """The masks, split by vessel, and the test set with its maps; those are bought once and kept."""
         images, group, spacing = self._phantoms() if self.masks is None else self._own()
         stress = self.oracle == "stress"
-        oracle: Oracle = StressOracle(spacing, self.pressure) if stress else imported("oracle", self.oracle)()
+        maps, question = Maps((SIDE, SIDE), "kPa"), "What is the stress in this wall?"
+        oracle = StressOracle(spacing, self.pressure) if stress else self.another_oracle(maps, question)
         # At least the first vessel is left to the pool.
         test = torch.from_numpy(group >= max(1, np.quantile(group, POOL_SHARE, method="higher")))
-        folder = (self.labels or Place(default_folder())).absolute()
-        answer = CachedOracle(oracle, folder).label(ImageBatch(images[test], test.nonzero()[:, 0]))
+        folder = self.label_folder
+        batch = ImageBatch(images[test], test.nonzero()[:, 0], "the test set", TEST)
+        answer = remembering(oracle, folder).label(batch)
         good = torch.tensor([k not in answer.refusals for k in range(int(test.sum()))])
         if not good.any():
             reasons = ", ".join(sorted(set(answer.refusals.values())))

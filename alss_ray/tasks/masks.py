@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from alss_ray.array_files import SUFFIXES, read_array
 from alss_ray.config import UsageError
-
-SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".npz")
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,9 @@ def read_masks(folder: Path, side: int, spacing: float, wall_label: int | None) 
     images, sizes, groups, refused = [], [], [], []
     for path in paths:
         try:
-            mask = wall_share(read_mask(path), wall_label)
+            mask = wall_share(read_array(path), wall_label)
         except UsageError as error:
-            told = str(error)
-            refused.append(told if str(path) in told else f"{path}: {told}")
+            refused.append(f"{path}: {error}")
             continue
         images.append(resampled(mask, side))
         sizes.append(mask.shape)
@@ -62,35 +59,6 @@ def read_masks(folder: Path, side: int, spacing: float, wall_label: int | None) 
             "one spacing cannot hold for all, so bring them to one size."
         )
     return Masks(np.stack(images)[:, None], spacing * max(sizes[0]) / side, tuple(groups))
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """The array in a mask file, two-dimensional; an NPZ file must hold one array.
-
-    Raises:
-        UsageError: the file cannot be read or has no two-dimensional array.
-    """
-    try:
-        if path.suffix.lower() in (".npy", ".npz"):
-            loaded = np.load(path, allow_pickle=False)
-            if isinstance(loaded, np.ndarray) != (path.suffix.lower() == ".npy"):
-                raise ValueError("its content is not what its name says")
-            if isinstance(loaded, np.ndarray):
-                mask = loaded
-            else:
-                with loaded:
-                    mask = loaded[loaded.files[0]] if len(loaded.files) == 1 else np.empty(0)
-        else:
-            with Image.open(path) as image:
-                plain = image.mode in ("L", "1", "P", "F") or image.mode.startswith("I")
-                mask = np.asarray(image if plain else image.convert("L"))
-    except Exception as error:  # damaged files make these libraries raise anything at all
-        raise UsageError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from error
-    mask = mask.astype(mask.dtype.newbyteorder("="), copy=False)
-    mask = np.squeeze(mask)
-    if mask.ndim != 2 or not mask.size:
-        raise UsageError(f"{path}: its array has shape {mask.shape}; one two-dimensional mask is wanted.")
-    return mask
 
 
 def wall_share(mask: np.ndarray, wall_label: int | None) -> np.ndarray:

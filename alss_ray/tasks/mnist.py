@@ -13,12 +13,13 @@ from alss_ray.config import UsageError, local
 from alss_ray.networks.lenet import lenet
 from alss_ray.oracles.dataset import DatasetOracle
 from alss_ray.tasks.base import Classification, TaskData
+from alss_ray.tasks.people import Annotated
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
 
 @dataclass(frozen=True)
-class Mnist(Classification):
+class Mnist(Annotated, Classification):
     """Handwritten digits, 28x28 (LeCun et al. 1998).
 
     A round of 500 is not stated in the paper, but its 'Rand' row fits 500 labels a round.
@@ -55,9 +56,8 @@ class Mnist(Classification):
             raise UsageError(
                 f"MNIST in {folder} cannot be read ({error}); remove its files and fetch them again with --download."
             ) from error
-        return TaskData(
-            train.data.unsqueeze(1), test.data.unsqueeze(1), test.targets, DatasetOracle(train.targets)
-        )
+        images, test_images = train.data.unsqueeze(1), test.data.unsqueeze(1)
+        return self.with_oracle(TaskData(images, test_images, test.targets, DatasetOracle(train.targets)))
 
     def network(self) -> nn.Module:
         return lenet()

@@ -1,0 +1,86 @@
+"""The options of tasks whose labels may come from people instead of from where the task has them itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from alss_ray.config import UsageError, imported, late, local
+from alss_ray.oracles import Oracle
+from alss_ray.oracles.cache import LabelStore, default_folder
+from alss_ray.oracles.folder import FolderAnnotators
+from alss_ray.oracles.people import Annotators, Classes, PeopleOracle, Wanted
+from alss_ray.places import Place
+from alss_ray.tasks.base import TaskData
+
+PEOPLE = ("folder",)
+"""Ways to people."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """Who labels. A task that derives from this passes its data through `with_oracle` at the end of `load`."""
+
+    oracle: str = late("stored")
+    """Who labels: stored, for the labels that the data come with; people, by way of a folder; or your own oracle as
+    package.module:Name."""
+    question: str = late("")
+    """What people are asked about every image. Labels are known by it: another question gets labels of its own."""
+    inbox: Path | None = local(default=None)
+    """Folder in which people find the images (--oracle folder) and leave their labels."""
+    labels: Place | None = local(default=None)
+    """Folder of bought labels, here or on an object store (s3://bucket/path); ~/.cache/alss_ray/labels unless given."""
+
+    own_oracle: ClassVar[str] = "stored"
+    """What the task calls its own."""
+
+    def __post_init__(self) -> None:
+        if self.oracle not in (self.own_oracle, *PEOPLE) and ":" not in self.oracle:
+            raise UsageError(
+                f"There is no oracle {self.oracle!r}; it can be {self.own_oracle}, {', '.join(PEOPLE)}, or your own "
+                "class as package.module:Name."
+            )
+        if self.oracle == "folder" and self.inbox is None:
+            raise UsageError("--oracle folder needs --inbox, the folder in which people find the images.")
+        if self.inbox is not None and self.oracle != "folder":
+            raise UsageError(f"--inbox belongs to --oracle folder, and the oracle is {self.oracle}.")
+        if self.question and self.oracle not in PEOPLE:
+            raise UsageError(f"--question is asked of people, and the oracle is {self.oracle}.")
+
+    @property
+    def label_folder(self) -> Place:
+        """Where labels are kept."""
+        return (self.labels or Place(default_folder())).absolute()
+
+    def with_oracle(self, data: TaskData) -> TaskData:
+        """The data, with the oracle that is asked for in the place of their own.
+
+        Raises:
+            UsageError: it cannot be imported.
+        """
+        if self.oracle == self.own_oracle:
+            return data
+        classes = data.classes or tuple(map(str, range(int(data.test_targets.max()) + 1)))
+        oracle = self.another_oracle(Classes(classes), "Which class is it?", data.names)
+        return dataclasses.replace(data, oracle=oracle, label_folder=self.label_folder)
+
+    def another_oracle(self, wanted: Wanted, question: str, names: tuple[str, ...] = ()) -> Oracle:
+        """People, or a class of the user's.
+
+        Args:
+            question: what people are asked unless --question says so.
+            names: what the images of D are called.
+        """
+        if self.oracle not in PEOPLE:
+            own: Oracle = imported("oracle", self.oracle)()
+            return own
+        question = self.question or question
+        return PeopleOracle(
+            wanted, question, self._annotators(wanted, question), LabelStore(self.label_folder), names
+        )
+
+    def _annotators(self, wanted: Wanted, question: str) -> Annotators:
+        assert self.inbox is not None
+        return FolderAnnotators(self.inbox.expanduser().absolute(), wanted, question)
