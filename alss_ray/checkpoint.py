@@ -29,6 +29,37 @@ Learner = tuple[nn.Module, torch.optim.Optimizer]
 """A network and what trains it."""
 
 
+def packed(learners: Sequence[Learner]) -> Tensors:
+    """Weights and optimiser states of all learners."""
+    tensors: Tensors = {}
+    for k, (network, optimiser) in enumerate(learners):
+        tensors |= {f"{k}.network.{key}": value for key, value in network.state_dict().items()}
+        for number, slots in optimiser.state_dict()["state"].items():
+            tensors |= {f"{k}.optimiser.{number}.{key}": value for key, value in slots.items()}
+    return tensors
+
+
+def unpack(tensors: Tensors, learners: Sequence[Learner]) -> None:
+    """Put what was packed in place; other tensors are passed over."""
+    for k, (network, optimiser) in enumerate(learners):
+        weights, slots = f"{k}.network.", f"{k}.optimiser."
+        network.load_state_dict(
+            {key.removeprefix(weights): v for key, v in tensors.items() if key.startswith(weights)}
+        )
+        saved: dict[int, Tensors] = {}
+        for key, value in tensors.items():
+            if key.startswith(slots):
+                number, name = key.removeprefix(slots).split(".", 1)
+                saved.setdefault(int(number), {})[name] = value
+        state = optimiser.state_dict()
+        optimiser.load_state_dict({"state": saved, "param_groups": state["param_groups"]})
+
+
+def plain(tensors: Tensors) -> Tensors:
+    """The tensors as safetensors takes them: on the CPU, each contiguous."""
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
 class Checkpoint:
     """The folder of one experiment's state."""
 
@@ -38,30 +69,14 @@ class Checkpoint:
 
     def save_networks(self, name: str, learners: Sequence[Learner]) -> str:
         """Write weights and optimiser states; returns the file's name, for the next `save`."""
-        tensors: Tensors = {}
-        for k, (network, optimiser) in enumerate(learners):
-            tensors |= {f"{k}.network.{key}": value for key, value in network.state_dict().items()}
-            for number, slots in optimiser.state_dict()["state"].items():
-                tensors |= {f"{k}.optimiser.{number}.{key}": value for key, value in slots.items()}
         file = f"network-{name}.safetensors"
-        self._write(self.folder / file, tensors, {})
+        self._write(self.folder / file, packed(learners), {})
         return file
 
     def load_networks(self, file: str, learners: Sequence[Learner]) -> None:
         """Put the saved weights and optimiser states in place."""
         tensors, _ = self._read(self.folder / file)
-        for k, (network, optimiser) in enumerate(learners):
-            weights, slots = f"{k}.network.", f"{k}.optimiser."
-            network.load_state_dict(
-                {key.removeprefix(weights): v for key, v in tensors.items() if key.startswith(weights)}
-            )
-            saved: dict[int, Tensors] = {}
-            for key, value in tensors.items():
-                if key.startswith(slots):
-                    number, name = key.removeprefix(slots).split(".", 1)
-                    saved.setdefault(int(number), {})[name] = value
-            state = optimiser.state_dict()
-            optimiser.load_state_dict({"state": saved, "param_groups": state["param_groups"]})
+        unpack(tensors, learners)
 
     def save(self, tensors: Tensors, about: dict[str, Any]) -> None:
         """Commit a phase. `about["network"]` names the network file that stays; older ones are removed."""
@@ -90,9 +105,8 @@ class Checkpoint:
 
     @staticmethod
     def _write(place: Place, tensors: Tensors, about: dict[str, Any]) -> None:
-        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         with told("The state", place.parent):
-            place.write(save(plain, {"about": json.dumps(about)}))
+            place.write(save(plain(tensors), {"about": json.dumps(about)}))
 
     @staticmethod
     def _read(place: Place) -> tuple[Tensors, dict[str, Any]]:

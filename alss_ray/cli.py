@@ -39,7 +39,7 @@ class Components:
     cluster_margin; for maps committee, gradient_length, lcmd or si_committee; for both core_set, latent_core_set,
     typiclust or si_core_set. A task may suggest its own."""
     generator: str = "vae"
-    """The generative model of stage 1: vae. Strategies without a latent space do not use it."""
+    """The generative model of stage 1: vae or alpha_gan. Strategies without a latent space do not use it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def parse(
         options: the script's own options with their defaults; its class is a dataclass named ...Options.
         components: the names to start from.
         adjust: what the script's own options change in the experiment's settings.
-        purpose: where a task's `defaults` hold a mapping under this name, its values go before the others.
+        purpose: where a task's `defaults` hold a mapping under this name, its values go before the others; so do
+            those under the name of the generator.
 
     Raises:
         UsageError: a component that does not exist, or values that do not fit together.
@@ -82,7 +83,7 @@ def parse(
     if not kinds["strategy"].needs_embedding:  # type: ignore[attr-defined]
         del kinds["generator"]
     suited: dict[str, Any] = dict(getattr(kinds["task"], "defaults", {}))
-    suited |= suited.get(purpose, {})
+    suited |= suited.get(named.generator, {}) | suited.get(purpose, {})
     suited = {name: value for name, value in suited.items() if not isinstance(value, Mapping)}
     own_part = type(options).__name__.removesuffix("Options").lower()
     parts = {own_part: type(options), "components": Components, "experiment": Settings, **kinds}

@@ -9,12 +9,35 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from alss_ray.checkpoint import Tensors
 from alss_ray.tasks.base import to_unit
 
 CHUNK = 4096  # images encoded at once
 
 Progress = Callable[[int, int], None]
 """Called with (iterations done, iterations in all) now and then."""
+
+
+class Snapshots(Protocol):
+    """Keeps an unfinished training, for whoever goes on with it."""
+
+    def load(self) -> Tensors | None:
+        """The last snapshot; None where there is none."""
+        ...
+
+    def offer(self, state: Callable[[], Tensors]) -> None:
+        """Take a snapshot if one is due; `state` is not called otherwise."""
+        ...
+
+
+class NoSnapshots:
+    """Keeps nothing."""
+
+    def load(self) -> None:
+        return None
+
+    def offer(self, state: Callable[[], Tensors]) -> None:
+        pass
 
 
 class Generator(Protocol):
@@ -29,8 +52,17 @@ class Generator(Protocol):
         """Fresh encoder (images `b x C x H x W` in [0, 1] to codes `b x n`) and decoder (the way back)."""
         ...
 
-    def train(self, images: Tensor, device: torch.device, progress: Progress) -> tuple[nn.Module, nn.Module]:
-        """Encoder and decoder trained on uint8 images `N x C x H x W`; same seed, same weights on CPU."""
+    def train(
+        self,
+        images: Tensor,
+        device: torch.device,
+        progress: Progress,
+        snapshots: Snapshots = NoSnapshots(),
+    ) -> tuple[nn.Module, nn.Module]:
+        """Encoder and decoder trained on uint8 images `N x C x H x W`.
+
+        Same seed, same weights on CPU, whether or not the training was broken off and went on from a snapshot.
+        """
         ...
 
 

@@ -2,8 +2,9 @@
 
 The desk is a Ray actor before the folder of trained generators, which may lie on an object store. Whoever asks
 first for a generator is told to train it, inside the resources it holds anyway, so waiting can never starve the
-training; the others wait at the desk. The trainer renews its lease while it works. A lease that runs out (the
-trainer or its machine died) goes to the next in line, and a file is handed out only when it is whole.
+training; the others wait at the desk. The trainer renews its lease while it works and sends its snapshots. A lease
+that runs out (the trainer or its machine died) goes to the next in line, who goes on from the last snapshot, and a file
+is handed out only when it is whole.
 """
 
 from __future__ import annotations
@@ -77,6 +78,18 @@ class GeneratorDesk:
         """The caller has trained it: keep the file where later sweeps find it."""
         if await asyncio.to_thread(self.store.content, key) is None:
             await asyncio.to_thread(self.store.path(key).write, content)
+        await asyncio.to_thread(self.store.snapshot(key).delete)
+
+    async def keep(self, key: str, snapshot: bytes) -> None:
+        """The caller has come this far: whoever takes the training over goes on from there."""
+        await asyncio.to_thread(self.store.snapshot(key).write, snapshot)
+
+    async def unfinished(self, key: str) -> bytes | None:
+        """The last snapshot of the training; None where there is none."""
+        try:
+            return await asyncio.to_thread(self.store.snapshot(key).read)
+        except FileNotFoundError:
+            return None
 
 
 def open_desk(folder: str | Path | Place, lease: float = LEASE) -> Any:
@@ -112,7 +125,10 @@ class DeskSource:
                 path.write(content)
         try:
             with self._renewed(request.key, caller):
-                stocked = self.local.obtain(request)
+                if content is None and (snapshot := _answer(self.desk.unfinished.remote(request.key))):
+                    with told("The generator's training", self.local.folder):
+                        self.local.snapshot(request.key).write(snapshot)
+                stocked = self.local.obtain(request, lambda part: self.desk.keep.remote(request.key, part))
                 if content is None:
                     with told("The generator", self.local.folder):
                         _answer(self.desk.deliver.remote(request.key, path.read()))

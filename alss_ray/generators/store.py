@@ -2,8 +2,9 @@
 
 A trained generator is a function of the task's data, the architecture, n, the training settings and the seed;
 their hash is its key. Whoever asks first trains, holding the key's lock; the others wait for that lock. The
-kernel drops the lock of a process that dies, so the next in line takes the job over. Files appear whole. On an
-object store there is no lock: two who ask at the same moment both train, and get the same.
+kernel drops the lock of a process that dies, so the next in line takes the job over, from the last snapshot of the
+training, which is taken every minute. Files appear whole. On an object store there is no lock: two who ask at the same
+moment both train, and get the same.
 `generators/desk.py` shares the same artifacts between the machines of a Ray cluster.
 """
 
@@ -14,7 +15,8 @@ import json
 import os
 import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -22,13 +24,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from alss_ray.checkpoint import Tensors, plain
 from alss_ray.config import UsageError, component_name, digest
 from alss_ray.files import StoreError, locked, told
 from alss_ray.generators.base import Embedding, Generator, Progress
 from alss_ray.places import Place
 from alss_ray.tasks.base import TaskData
 
+SNAPSHOT_EVERY = 60.0  # seconds
 VERSION = 2  # raise when training or the file's layout changes, so that older artifacts are not taken
+
+Share = Callable[[bytes], None]
 
 
 def default_folder() -> Path:
@@ -72,14 +78,47 @@ class GeneratorSource(Protocol):
     def obtain(self, request: Request) -> Stocked: ...
 
 
+@dataclass
+class StoredSnapshots:
+    """The last snapshot of one unfinished training, as a file that goes when the generator is there."""
+
+    place: Place
+    every: float
+    """Seconds between two snapshots."""
+    share: Share
+    last: float = field(default_factory=time.monotonic)
+
+    def load(self) -> Tensors | None:
+        try:
+            return load(self.place.read())
+        except StoreError:
+            raise
+        except (SafetensorError, OSError):
+            return None
+
+    def offer(self, state: Callable[[], Tensors]) -> None:
+        if time.monotonic() - self.last < self.every:
+            return
+        content = save(plain(state()))
+        with told("The generator's training", self.place.parent):
+            self.place.write(content)
+        self.share(content)
+        self.last = time.monotonic()
+
+
 class GeneratorStore:
     """Generators as safetensors files in one folder, here or on an object store."""
 
-    def __init__(self, folder: str | Path | Place) -> None:
+    def __init__(self, folder: str | Path | Place, snapshot_every: float = SNAPSHOT_EVERY) -> None:
         self.folder = Place(folder)
+        self.snapshot_every = snapshot_every
 
     def path(self, key: str) -> Place:
         return self.folder / f"{key}.safetensors"
+
+    def snapshot(self, key: str) -> Place:
+        """Where the unfinished training is kept."""
+        return self.folder / f"{key}.unfinished.safetensors"
 
     def content(self, key: str) -> bytes | None:
         """The generator's file; None where the folder does not have it whole."""
@@ -91,14 +130,18 @@ class GeneratorStore:
         except (SafetensorError, OSError):
             return None
 
-    def obtain(self, request: Request) -> Stocked:
-        """The trained generator, from the folder or by training it now."""
+    def obtain(self, request: Request, share: Share = lambda content: None) -> Stocked:
+        """The trained generator, from the folder or by training it now.
+
+        Args:
+            share: given every snapshot's file as well.
+        """
         started = time.monotonic()
         trained = False
         with self._reserved(request.key):
             embedding = self.load(request)
             if embedding is None:
-                embedding, trained = self.train(request), True
+                embedding, trained = self.train(request, share), True
         return Stocked(embedding, request.key, trained, time.monotonic() - started)
 
     def _reserved(self, key: str) -> contextlib.AbstractContextManager[None]:
@@ -134,10 +177,11 @@ class GeneratorStore:
             )
         return Embedding.frozen(encoder, decoder, tensors["codes"], request.device)
 
-    def train(self, request: Request) -> Embedding:
-        """Train, freeze and store, whether or not the folder has it already."""
+    def train(self, request: Request, share: Share = lambda content: None) -> Embedding:
+        """Train, freeze and store, whether or not the folder has it already; an unfinished training goes on."""
         started = time.monotonic()
-        pair = request.generator.train(request.data.images, request.device, request.progress)
+        snapshots = StoredSnapshots(self.snapshot(request.key), self.snapshot_every, share)
+        pair = request.generator.train(request.data.images, request.device, request.progress, snapshots)
         embedding = Embedding.of(*pair, request.data.images, request.device)
         if not embedding.codes.isfinite().all():
             raise UsageError(
@@ -150,4 +194,5 @@ class GeneratorStore:
         about = {"host": platform.node(), "seconds": round(time.monotonic() - started, 2)}
         with told("The generator", self.folder):
             self.path(request.key).write(save(tensors, {"about": json.dumps(about)}))
+            self.snapshot(request.key).delete()
         return embedding

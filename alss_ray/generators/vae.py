@@ -11,11 +11,10 @@ from torch.nn import functional
 
 from alss_ray import rng
 from alss_ray.config import at_least, positive
-from alss_ray.generators.base import Progress
+from alss_ray.generators.base import NoSnapshots, Progress, Snapshots
+from alss_ray.generators.loop import take_steps
 from alss_ray.networks.vae import Decoder, Encoder
 from alss_ray.tasks.base import to_unit
-
-REPORT_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -51,17 +50,22 @@ class Vae:
         noise = rng.stream(self.generator_seed, "generator", "codes") if self.codes == "sample" else None
         return Encoder(*shape, noise), Decoder(*shape)
 
-    def train(self, images: Tensor, device: torch.device, progress: Progress) -> tuple[nn.Module, nn.Module]:
+    def train(
+        self,
+        images: Tensor,
+        device: torch.device,
+        progress: Progress,
+        snapshots: Snapshots = NoSnapshots(),
+    ) -> tuple[nn.Module, nn.Module]:
         with rng.scope(self.generator_seed, "generator", "init"):
             encoder, decoder = self.modules(tuple(images.shape[1:]))
-        encoder.to(device).train()
-        decoder.to(device).train()
-        parameters = [*encoder.parameters(), *decoder.parameters()]
-        optimiser = torch.optim.Adam(parameters, self.generator_learning_rate, fused=True)
+        both = nn.ModuleList([encoder, decoder]).to(device).train()
+        optimiser = torch.optim.Adam(both.parameters(), self.generator_learning_rate, fused=True)
         draws = rng.stream(self.generator_seed, "generator", "batches")
         noise = rng.stream(self.generator_seed, "generator", "noise")
         images = images.to(device)
-        for iteration in range(1, self.generator_iterations + 1):
+
+        def step() -> None:
             rows = torch.randint(len(images), (self.generator_batch_size,), generator=draws)
             batch = to_unit(images[rows.to(device)])
             mean, log_variance = encoder.posterior(batch)
@@ -72,6 +76,7 @@ class Vae:
             optimiser.zero_grad()
             ((reconstruction + divergence) / len(batch)).backward()
             optimiser.step()
-            if iteration % REPORT_EVERY == 0 or iteration == self.generator_iterations:
-                progress(iteration, self.generator_iterations)
+
+        streams = {"batches": draws, "noise": noise}
+        take_steps(step, self.generator_iterations, [(both, optimiser)], streams, progress, snapshots)
         return encoder, decoder

@@ -63,7 +63,7 @@ class Task(Protocol):
     """What 1 of a target map is in its unit, where targets are maps `1 x H x W`: samples are kept then."""
     defaults: ClassVar[Mapping[str, Any]]
     """Values that suit this task: for fields of the experiment and its generator, for `strategy` (a name), and
-    under `search` those that a search takes instead."""
+    under `search` those that a search takes instead, and under a generator's name what it takes instead."""
 
     def load(self) -> TaskData:
         """Read the data; raises UsageError naming the files that are missing and how to get them."""

@@ -69,6 +69,7 @@ class Ivus(Annotated):
         "generator_iterations": 800,
         "generator_batch_size": 32,
         "generator_learning_rate": 3e-3,
+        "alpha_gan": {"generator_iterations": 5000, "generator_learning_rate": 2e-4},
         "strategy": "si",
         "search": {"trials": 5, "label_budget": 60},
     }
