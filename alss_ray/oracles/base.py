@@ -67,6 +67,8 @@ class Errand:
     """When the label came back."""
     seconds: float = math.nan
     """Time that was spent on the image, where the tool measures it."""
+    votes: str = ""
+    """How they voted, where several people were asked."""
 
 
 @dataclass(frozen=True)
