@@ -51,7 +51,7 @@ def _card(name: str, suggestion: Suggestion, wanted: Wanted) -> dict[str, Any]:
         "image": f"{name}.png",
         "name": suggestion.name,
         "made": suggestion.index < 0,
-        "picture": _data(picture(suggestion.image)),
+        "picture": data_uri(picture(suggestion.image)),
         "width": suggestion.image.shape[2],
         "predicted": "",
         "map": "",
@@ -66,12 +66,13 @@ def _card(name: str, suggestion: Suggestion, wanted: Wanted) -> dict[str, Any]:
         values = why.predicted.numpy().reshape(why.predicted.shape[-2:])
         top = float(values.max())
         coloured = colormaps["viridis"](np.clip(values / top, 0, 1) if top > 0 else values * 0.0)
-        card["map"] = _data(Image.fromarray((255 * coloured[..., :3]).astype(np.uint8)))
+        card["map"] = data_uri(Image.fromarray((255 * coloured[..., :3]).astype(np.uint8)))
         card["top"] = f"{top:.3g}"
     return card
 
 
-def _data(image: Image.Image) -> str:
+def data_uri(image: Image.Image) -> str:
+    """The image as a PNG in an address of its own."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -6,8 +6,6 @@ annotation is read back. Names in a configuration are fixed, so that a project c
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -15,7 +13,6 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from alss_ray.config import UsageError
@@ -134,8 +131,7 @@ class BrushForm:
     def fill(self, value: Tensor) -> list[dict[str, Any]]:
         from label_studio_sdk.converter.brush import mask2rle
 
-        factor = enlargement(self.shape)
-        mask = np.kron(value.reshape(self.shape).numpy() >= 0.5, np.ones((factor, factor), bool))
+        mask = enlarged(value.numpy() >= 0.5)[0]
         height, width = mask.shape
         painted = {
             "format": "rle",
@@ -187,19 +183,10 @@ def enlargement(shape: Sequence[int]) -> int:
     return -(-SIDE // max(shape)) if max(shape) < SIDE else 1
 
 
-def data_uri(image: np.ndarray) -> str:
-    """An image, uint8 `C x H x W` with C of 1 or 3, enlarged, as a PNG in a `data:` address.
-
-    Raises:
-        UsageError: it has another number of channels.
-    """
-    if len(image) not in (1, 3):
-        raise UsageError(f"Images of {len(image)} channels cannot be shown to people; 1 or 3 are wanted.")
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """An image `C x H x W`, large enough to be seen."""
     factor = enlargement(image.shape[1:])
-    large = image.repeat(factor, 1).repeat(factor, 2)
-    buffer = io.BytesIO()
-    Image.fromarray(large[0] if len(large) == 1 else large.transpose(1, 2, 0)).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return image.repeat(factor, 1).repeat(factor, 2)
 
 
 def _page(question: str, control: str) -> str:

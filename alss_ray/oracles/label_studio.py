@@ -26,8 +26,9 @@ from alss_ray.files import locked
 from alss_ray.oracles.ballot import RULES, decide
 from alss_ray.oracles.base import Errand
 from alss_ray.oracles.cache import Verdict, default_folder
-from alss_ray.oracles.label_forms import CONTROL, IMAGE, REASON, Form, Unreadable, data_uri
-from alss_ray.oracles.people import Returned, Suggestion
+from alss_ray.oracles.contact_sheet import data_uri, picture
+from alss_ray.oracles.label_forms import CONTROL, IMAGE, REASON, Form, Unreadable, enlarged
+from alss_ray.oracles.people import Returned, Suggestion, purpose
 from alss_ray.oracles.studio_client import connected
 
 URL = "http://127.0.0.1:8080"
@@ -123,7 +124,7 @@ class LabelStudio:
         why = suggestion.why
         numbers = {"gradient_norm": why.gradient_norm, "margin": why.margin}
         data = {
-            IMAGE: data_uri(suggestion.image),
+            IMAGE: data_uri(picture(enlarged(suggestion.image))),
             REASON: _reason(suggestion, self.form.labels),
             "round": suggestion.round,
             **({"name": suggestion.name} if suggestion.name else {}),
@@ -264,9 +265,7 @@ def _seconds(time: str) -> float:
 
 def _reason(suggestion: Suggestion, labels: Sequence[str]) -> str:
     """Why the image was chosen, for annotators."""
-    if not suggestion.round:
-        return "For validation"
-    why, told = suggestion.why, [f"Round {suggestion.round}"]
+    why, told = suggestion.why, [f"For {purpose(suggestion.round)}"]
     if why.predicted is not None and not why.predicted.ndim:
         margin = "" if math.isnan(why.margin) else f" by a margin of {why.margin:.2f}"
         told.append(f"the model says {labels[int(why.predicted)]}{margin}")

@@ -99,7 +99,7 @@ class Annotators(Protocol):
 class PeopleOracle:
     """Asks people. An image is laid before them once, whichever experiments wait for it, and its label serves all.
 
-    Labels are known by the image, by what is `wanted` and by the `question`, whoever gave them.
+    Labels are known by the image, by what is `wanted`, by the `question` and the `panel`, whoever gave them.
     """
 
     wanted: Wanted
@@ -109,6 +109,8 @@ class PeopleOracle:
     store: LabelStore = local()
     names: tuple[str, ...] = local(default=())
     """What the images of D are called, where they have names."""
+    panel: str = ""
+    """How many people label each image, and what becomes of one on which they differ; empty where it is one."""
 
     explained: ClassVar[bool] = True
     keeps: ClassVar[bool] = True

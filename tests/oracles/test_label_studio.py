@@ -7,6 +7,8 @@ ALSS_RAY_LABEL_STUDIO, and Label Studio's SDK beside alss_ray (pip install -e ".
     ALSS_RAY_LABEL_STUDIO=DIR/bin/label-studio python -m pytest tests/oracles/test_label_studio.py
 """
 
+import base64
+import io
 import itertools
 import pickle
 import re
@@ -17,11 +19,12 @@ import traceback
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from alss_ray.config import UsageError
 from alss_ray.oracles import label_studio
 from alss_ray.oracles.base import Why
-from alss_ray.oracles.label_forms import BrushForm, ChoiceForm, data_uri
+from alss_ray.oracles.label_forms import BrushForm, ChoiceForm, enlarged
 from alss_ray.oracles.label_studio import MODEL, LabelStudio
 from alss_ray.oracles.people import Suggestion
 from alss_ray.oracles.studio_client import TOKEN
@@ -97,7 +100,8 @@ def test_tasks_are_made_once_and_shown_in_order(server, studio):
     assert (again.number, again.where) == (people.number, f"{server.url}/projects/{people.number}/data")
     found = tasks(server, people)
     assert len(found) == 5
-    assert found["k1"].data["image"] == data_uri(later[1].image)
+    png = base64.b64decode(found["k1"].data["image"].removeprefix("data:image/png;base64,"))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), enlarged(later[1].image)[0])
     # As the annotator gets them, one after the other.
     seen = []
     while task := server.next_task(people.number):
@@ -138,7 +142,7 @@ def test_annotators_see_why_and_what_the_model_says(server, studio):
     people.ask(suggested(1, first=1))
     task = server.next_task(people.number)
     assert task["data"] | {"image": ""} == {
-        "image": "", "why": "Round 3, the model says 7 by a margin of 0.05, gradient norm 1.23",
+        "image": "", "why": "For round 3, the model says 7 by a margin of 0.05, gradient norm 1.23",
         "round": 3, "gradient_norm": 1.23, "margin": 0.05,
     }  # fmt: skip
     [prediction] = task["predictions"]
