@@ -4,7 +4,8 @@ Round t: *propose* T(t) with the network of round t-1 (at random for t = 1), hav
 *fit* F on T(1) to T(t), *evaluate*, *record*. So a row's scores and the labels it counts belong together, and
 the last round is like every other. The state is saved after each phase; a killed experiment goes on with the
 phase that was not finished, and every random stream is derived from the seed, its name and the round, so the
-records come out equal to the last bit on CPU.
+records come out equal to the last bit on CPU. So does one whose labels people have yet to give: it stops in
+`label`, by `Waiting`, and goes on when they are there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import datetime
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import faiss
@@ -26,10 +27,21 @@ from alss_ray.config import Experiment, ExperimentFailed, UsageError
 from alss_ray.generators.base import Embedding
 from alss_ray.generators.store import GeneratorSource, Request
 from alss_ray.labelled import LabelledSet
-from alss_ray.labelling import FREE, LABELLED, REFUSED, VALIDATION, Labeller
+from alss_ray.labelling import (
+    FREE,
+    LABELLED,
+    REFUSED,
+    VALIDATION,
+    Answer,
+    Labeller,
+    first_draws,
+    label_validation,
+)
 from alss_ray.materials import Materials, check
 from alss_ray.metrics import aulc
+from alss_ray.oracles.base import Why
 from alss_ray.places import Place
+from alss_ray.reasons import reasons
 from alss_ray.samples import sample_rows
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
@@ -66,6 +78,9 @@ class Run:
 
         Args:
             followed: how many evolving points leave their paths in the records (alss_ray/trajectories.py).
+
+        Raises:
+            Waiting: people have yet to label the validation set.
         """
         self.experiment, self.task, self.status = experiment, experiment.task, status
         self.folder = Place(folder)
@@ -79,12 +94,15 @@ class Run:
         faiss.omp_set_num_threads(torch.get_num_threads())
         self.images = self.data.images.to(self.device)
         self.test = (self.data.test_images.to(self.device), self.data.test_targets.to(self.device))
-        self.labeller = Labeller(shared.oracle, self.data.images, self.task.encode)
+        self.labeller = Labeller(
+            shared.oracle, self.data.images, self.task.encode, experiment.identity, self._explain
+        )
         self.learners = fresh_learners(experiment, self.device)
         self.embedding, self.provenance = self._stage_one(source)
         self.checkpoint = Checkpoint(self.folder / "state" / experiment.identity)
         self.checkpoint_seconds = 0.0
         self.curve: list[Row] = []
+        self.writer = records.RecordWriter(self.folder / records.FOLDER, experiment)
         self.state = self._restore() or self._begin()
         validation = self.state.validation
         self.guess = self.task.guess(validation.images, validation.targets), self.task.guess(*self.test)
@@ -94,11 +112,10 @@ class Run:
 
         Raises:
             ExperimentFailed: the training diverged or a round could not be filled.
+            Waiting: people have yet to label a round; its proposals are saved.
         """
         state = self.state
-        if state.t > self.experiment.rounds:
-            return  # an attempt begins with a file, which would stay empty
-        with records.RecordWriter(self.folder / records.FOLDER, self.experiment) as self.writer:
+        with self.writer:
             while state.t <= self.experiment.rounds:
                 try:
                     self._round()
@@ -145,7 +162,10 @@ class Run:
     def _label(self) -> None:
         state = self.state
         assert state.query is not None
-        answer = self.labeller.fill(state.query, self._ask_strategy, state.labelled, state.taken, LABELLED)
+        answer = self.labeller.fill(
+            state.query, self._ask_strategy, state.labelled, state.taken, LABELLED, state.t
+        )
+        self._write_errands(state.t, len(state.labelled), answer)
         state.query, state.targets = answer.query, answer.targets
         state.row |= {
             "oracle_calls": answer.calls,
@@ -269,7 +289,8 @@ class Run:
         free = state.taken == FREE
         draws = rng.stream(experiment.seed, "proposal", state.t, refill)
         if state.t == 1 and not experiment.strategy.fills_first_round:
-            return Query(draw_free(free, count, draws))
+            _, first = first_draws(experiment, len(free))
+            return Query(draw_free(free, count, draws) if refill else first[free[first]])
         members = [network.eval() for network, _ in self.learners]
         view = View(
             t=state.t,
@@ -285,6 +306,11 @@ class Run:
         )
         return experiment.strategy.propose(view, count, draws)
 
+    def _explain(self, query: Query, images: Tensor) -> Sequence[Why]:
+        """Why the strategy proposes what it does."""
+        shown = images.to(self.device)
+        return reasons(self.task, self.network, self.embedding, self.state.labelled, query, shown)
+
     def _validate(self) -> Scores:
         return evaluate(self.network, self.state.validation.images, self.state.validation.targets, self.task)
 
@@ -299,6 +325,11 @@ class Run:
                 "train_loss": train_loss,
             }
         )
+
+    def _write_errands(self, t: int, n_labels: int, answer: Answer) -> None:
+        about = {"t": t, "n_labels": n_labels}
+        rows = [about | {"position": k} | row for k, row in enumerate(answer.errands)]
+        self.writer.write("labels", rows)
 
     def _write_curve(self) -> None:
         self.writer.write("curves", self.curve)
@@ -316,10 +347,7 @@ class Run:
             "higher_is_better": self.task.higher_is_better,
             "data_hash": self.fingerprint,
             "parameters": sum(p.numel() for p in self.network.parameters()),
-            "versions": provenance.versions(),
-            "git_commit": provenance.git_commit(),
-            "host": provenance.host(),
-            "cpu": provenance.cpu_model(),
+            **provenance.columns(),
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
         }
@@ -342,15 +370,11 @@ class Run:
     # --- state -------------------------------------------------------------------------------------------
 
     def _begin(self) -> State:
-        """A state before the first round: the validation set is drawn and labelled, nothing else."""
-        experiment = self.experiment
+        """A state before the first round: the validation set is labelled, nothing else."""
         taken = torch.full((len(self.images),), FREE, dtype=torch.int8)
         empty = LabelledSet.empty(self.images)
-
-        def draw(count: int, refill: int) -> Query:
-            return Query(draw_free(taken == FREE, count, rng.stream(experiment.seed, "validation", refill)))
-
-        answer = self.labeller.fill(draw(experiment.validation_size, 0), draw, empty, taken, VALIDATION)
+        answer = label_validation(self.experiment, self.labeller, empty, taken)
+        self._write_errands(0, 0, answer)
         rows = answer.query.indices.to(self.device)
         validation = empty.append(self.images[rows], answer.targets.to(self.device), rows, 0, made=False)
         network_file = self.checkpoint.save_networks("000", self.learners)

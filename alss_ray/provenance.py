@@ -54,3 +54,8 @@ def cpu_model() -> str:
 def host() -> str:
     """This machine's name and its number of processors."""
     return f"{platform.node()} ({os.cpu_count()} CPUs)"
+
+
+def columns() -> dict[str, str]:
+    """What every row of the records says of where it comes from."""
+    return {"versions": versions(), "git_commit": git_commit(), "host": host(), "cpu": cpu_model()}

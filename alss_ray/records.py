@@ -13,6 +13,7 @@ fields of the experiment's configuration stand beside them under their own names
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -155,6 +156,31 @@ FAILURE_ONLY: tuple[Column, ...] = (
     ),
     RECORDED_AT,
 )
+LABEL_ONLY: tuple[Column, ...] = (
+    ("position", pa.int32(), "place among the images that people were asked for in round t, from 0"),
+    ("sample", pa.int64(), "position of the image in D, -1 for a synthesised one"),
+    ("label", pa.int32(), "the class that came back; null for a refusal, and where labels are maps"),
+    ("refusal", pa.string(), "why there is no label; null where there is one"),
+    (
+        "predicted",
+        pa.int32(),
+        "class that F gave the image when it was suggested; null where there is no telling",
+    ),
+    ("margin", pa.float64(), "probability of that class less that of the next"),
+    (
+        "gradient_norm",
+        pa.float64(),
+        "length of dL/dp at the labelled sample that the suggestion was stepped from",
+    ),
+    (
+        "asker",
+        pa.string(),
+        "experiment that laid the image before people; for others its label was there already",
+    ),
+    ("asked_at", pa.timestamp("us", tz="UTC"), "when that was"),
+    ("came_at", pa.timestamp("us", tz="UTC"), "when the label came back"),
+    ("person_seconds", pa.float64(), "time spent on the image, where the labelling tool measures it"),
+)
 COLUMNS = IDENTITY + ROUND_ONLY
 CURVE_COLUMNS = IDENTITY + CURVE_ONLY
 KINDS = {
@@ -164,6 +190,7 @@ KINDS = {
     "paths": IDENTITY + PATH_ONLY,
     "planes": IDENTITY + PLANE_ONLY,
     "failures": IDENTITY + FAILURE_ONLY,
+    "labels": IDENTITY + LABEL_ONLY,
 }
 KEYS = {
     "rounds": ("experiment", "t"),
@@ -172,6 +199,7 @@ KEYS = {
     "paths": ("experiment", "t", "point"),
     "planes": ("experiment", "t"),
     "failures": ("experiment", "t"),
+    "labels": ("experiment", "t", "position"),
 }
 
 _TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -229,14 +257,19 @@ class RecordWriter:
         self._schemas = {kind: schema(kind, experiment) for kind in KINDS}
         self._sinks: dict[str, pa.OSFile | io.BytesIO] = {}
         self._writers: dict[str, pa.ipc.RecordBatchStreamWriter] = {}
-        self.attempt = compacted_attempts(self._folder, experiment.identity)
-        # An attempt belongs to whoever creates its first file.
-        with told("The records", self._folder):
-            while not self._file("rounds").create():
-                self.attempt += 1
 
-    def _file(self, kind: str) -> Place:
-        return self._folder / f"{self._constant['experiment']}-{self.attempt:03d}.{kind}{SUFFIX}"
+    @functools.cached_property
+    def attempt(self) -> int:
+        """Which go at the experiment this is. It begins with its first row, and belongs to whoever creates its first
+        file: one that has nothing to say leaves none."""
+        attempt = compacted_attempts(self._folder, str(self._constant["experiment"]))
+        with told("The records", self._folder):
+            while not self._file("rounds", attempt).create():
+                attempt += 1
+        return attempt
+
+    def _file(self, kind: str, attempt: int) -> Place:
+        return self._folder / f"{self._constant['experiment']}-{attempt:03d}.{kind}{SUFFIX}"
 
     def write(self, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows; columns that a row lacks are null there.
@@ -250,7 +283,7 @@ class RecordWriter:
         if unknown := set().union(*full) - set(self._schemas[kind].names):
             raise KeyError(f"the {kind} records have no column {sorted(unknown)}")
         batch = pa.RecordBatch.from_pylist(full, schema=self._schemas[kind])
-        file = self._file(kind)
+        file = self._file(kind, self.attempt)
         with told("The records", self._folder):
             if kind not in self._writers:
                 self._sinks[kind] = io.BytesIO() if file.local is None else pa.OSFile(str(file.local), "wb")
@@ -260,7 +293,7 @@ class RecordWriter:
 
     def _put(self, kind: str) -> None:
         if isinstance(sink := self._sinks[kind], io.BytesIO):
-            self._file(kind).write(sink.getvalue())
+            self._file(kind, self.attempt).write(sink.getvalue())
 
     def __enter__(self) -> RecordWriter:
         return self

@@ -75,10 +75,8 @@ def claim(folder: Path | Place, asked: Mapping[str, Any], resume: bool) -> None:
         "asked": dict(asked),
         "command": sys.argv,
         "started_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **provenance.columns(),
         "versions": json.loads(provenance.versions()),
-        "git_commit": provenance.git_commit(),
-        "host": provenance.host(),
-        "cpu": provenance.cpu_model(),
     }
     try:
         (Place(folder) / MANIFEST).write((json.dumps(about, indent=2) + "\n").encode())

@@ -48,7 +48,7 @@ class Purse:
 
         query = Query(torch.tensor(indices, dtype=torch.int64), images)
         return Labeller(self.oracle, POOL, lambda values: values).fill(
-            query, self.again or never, self.known, self.taken, LABELLED
+            query, self.again or never, self.known, self.taken, LABELLED, 2
         )
 
 
