@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alss_ray import cli, results
-from alss_ray.config import Settings, UsageError, flatten
+from alss_ray.config import Settings, UsageError, Waiting, flatten
 from alss_ray.label import label
 from alss_ray.places import Place
 
@@ -30,6 +30,8 @@ class RunOptions:
     trajectories: int = 0
     """Points whose paths through latent space are recorded, for analysis/trajectories.py (Figure 4); with
     --redraw-every 0, and --latent-dim 2 for a map of the whole space."""
+    wait: bool = False
+    """Where people label, stay until their labels are there, and go on at once; otherwise stop, to be resumed."""
     reference: bool = True
     """At the end, train on every label of the pool as well, where the task's own oracle gives them in a minute."""
 
@@ -62,12 +64,14 @@ def run(argv: Sequence[str]) -> int:
     from alss_ray.materials import check, materials
     from alss_ray.reference import whole_pool
     from alss_ray.trajectories import check as check_trajectories
+    from alss_ray.waiting import patiently
 
     if options.threads is not None:
         if options.threads < 1:
             raise UsageError(f"--threads is {options.threads}; give 1 or more.")
         torch.set_num_threads(options.threads)
-    shared = materials(experiment.task).cached()
+    console = Console(stderr=True)
+    shared = patiently(lambda: materials(experiment.task), options.wait, console).cached()
     check(experiment, shared.data)
     if options.trajectories < 0:
         raise UsageError(f"--trajectories is {options.trajectories}; give a number of points, or 0 for none.")
@@ -76,9 +80,8 @@ def run(argv: Sequence[str]) -> int:
     folder = options.out or Place(results.default_folder("run"))
     asked = {"kind": "run", "name": experiment.identity, "experiment": flatten(experiment)}
     results.claim(folder, asked, options.resume)
-    console = Console(stderr=True)
-    reference: Run | None = None
-    try:
+
+    def work() -> tuple[Run, Run | None]:
         with console.status("starting") as status:
             source = GeneratorStore(options.cache or default_folder())
             rounds = Run(experiment, shared, folder, source, status.update, options.trajectories)
@@ -91,13 +94,22 @@ def run(argv: Sequence[str]) -> int:
                     f"loss before training {row['new_loss']:.3f}  {row['fit_seconds']:.1f} s",
                     flush=True,
                 )
-            if options.reference and (known := whole_pool(experiment, shared.data)):
-                status.update(
-                    f"reference: buying all {known.label_budget} labels of the pool, and training on them"
-                )
-                reference = Run(known, shared, folder, source)
-                for _ in reference.rounds():
-                    pass
+            known = whole_pool(experiment, shared.data) if options.reference else None
+            if known is None:
+                return rounds, None
+            status.update(
+                f"reference: buying all {known.label_budget} labels of the pool, and training on them"
+            )
+            reference = Run(known, shared, folder, source)
+            for _ in reference.rounds():
+                pass
+            return rounds, reference
+
+    try:
+        rounds, reference = patiently(work, options.wait, console)
+    except Waiting as waiting:
+        waiting.then = f"add --out {folder} --resume to the same command"
+        raise
     except KeyboardInterrupt:
         print(f"\nInterrupted; nothing is lost. Add --out {folder} --resume to go on.", file=sys.stderr)
         raise

@@ -184,7 +184,7 @@ def guarded(work: Callable[[], int]) -> int:
         print(error, file=sys.stderr)
         return 1
     except Waiting as waiting:
-        print(waiting, file=sys.stderr)
+        print(f"{waiting}\nThen {waiting.then}.", file=sys.stderr)
         return WAITING
     except KeyboardInterrupt:
         return 130

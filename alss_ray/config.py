@@ -14,7 +14,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,18 +31,21 @@ class ExperimentFailed(RuntimeError):
 
 
 class Waiting(Exception):
-    """Labels that people are asked for are not there yet. No failure: the state is saved, and --resume goes on.
+    """Labels that people are asked for are not there yet. No failure: what is done is saved, and can be gone on with.
 
-    The message says how many images, and where; shells exit with status 3.
+    The message says how many are missing, and where to give them. Shells exit with status 3.
     """
 
-    def __init__(self, message: str, keys: Collection[str] = ()) -> None:
+    def __init__(self, message: str, keys: Collection[str], look: Callable[[], Waiting | None]) -> None:
         """
         Args:
             keys: the images that have no label yet, by their keys in the label cache.
+            look: says what is missing of them now, None for nothing.
         """
         super().__init__(message)
-        self.keys = frozenset(keys)
+        self.keys, self.look = frozenset(keys), look
+        self.then = "give the same command again"
+        """How to go on when they are there."""
 
 
 def local(**keywords: Any) -> Any:

@@ -29,10 +29,12 @@ class FolderAnnotators:
 
     @property
     def where(self) -> str:
-        """The batches that lack labels."""
-        there = self.returned().verdicts
-        lacking = [b.folder for b in self._batches() if any(entry.key not in there for entry in b.entries)]
-        return " and ".join(map(str, lacking or [self.inbox]))
+        """The batches that lack labels, with how many they have."""
+        there, lacking = self.returned().verdicts, []
+        for batch in self._batches():
+            if (done := sum(entry.key in there for entry in batch.entries)) < len(batch.entries):
+                lacking.append(f"{batch.folder} (has {done} of {len(batch.entries)})")
+        return " and ".join(lacking) or str(self.inbox)
 
     def ask(self, suggestions: Sequence[Suggestion]) -> None:
         """Make a batch of the images that are in none yet.

@@ -7,10 +7,10 @@ a state of an experiment, not a process.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -116,7 +116,7 @@ class PeopleOracle:
     keeps: ClassVar[bool] = True
     version: ClassVar[str] = "1"
 
-    @cached_property
+    @functools.cached_property
     def identity(self) -> str:
         """Of the oracle in its labels' keys."""
         return oracle_identity(self)
@@ -149,7 +149,7 @@ class PeopleOracle:
         self._ask(images.take([k for k, key in enumerate(keys) if key not in known]))
 
     def missing(self, keys: Collection[str]) -> Waiting | None:
-        """Which of the keys have no label yet, as `label` would raise it; None where all have one."""
+        """What is missing of these images' labels, as `label` would raise it; None for nothing."""
         known, complaints = self._known(list(keys))
         left = set(keys) - set(known)
         return self._waiting(left, len(keys), "", complaints) if left else None
@@ -178,7 +178,7 @@ class PeopleOracle:
                 warnings.warn(complaint, stacklevel=2)
         return known, complaints
 
-    @cached_property
+    @functools.cached_property
     def _looked_up(self) -> dict[str, Verdict]:
         return {}
 
@@ -214,11 +214,8 @@ class PeopleOracle:
         )
 
     def _waiting(self, missing: Collection[str], of: int, what: str, complaints: Sequence[str]) -> Waiting:
-        head = (
-            f"Waiting for {len(missing)} of {of} labels{what}: give them in {self.annotators.where}, then go on with "
-            "--resume."
-        )
-        return Waiting("\n".join([head, *complaints]), missing)
+        head = f"Waiting for {len(missing)} of {of} labels{what}: give them in {self.annotators.where}."
+        return Waiting("\n".join([head, *complaints]), missing, functools.partial(self.missing, missing))
 
 
 def _same(one: Verdict, other: Verdict) -> bool:

@@ -69,7 +69,7 @@ def test_a_batch_holds_images_and_reasons(tmp_path: Path) -> None:
     assert (second["predicted"], second["margin"], second["gradient_norm"]) == ("", "", "")
     with Image.open(batch(annotators) / "images" / first["image"]) as image:
         assert np.array_equal(np.asarray(image), suggestion(7).image[0])
-    assert str(batch(annotators)) == annotators.where
+    assert annotators.where == f"{batch(annotators)} (has 0 of 2)"
 
 
 def test_an_image_is_asked_for_once(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_takes_what_is_done_of_a_table_as_spreadsheets_write_it(
     annotators = asked(tmp_path)
     fill(batch(annotators), "CAT", "", "skip", encoding=encoding, separator=separator)
     assert values(annotators) == {1: 0, 3: "skipped"}
-    assert annotators.where == str(batch(annotators))
+    assert annotators.where == f"{batch(annotators)} (has 2 of 3)"
     (batch(annotators) / "more.csv").write_text("Label,Image\ndog,002-00000000.png\n")
     assert values(annotators) == {1: 0, 2: 1, 3: "skipped"}
     assert not annotators.returned().complaints

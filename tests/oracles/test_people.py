@@ -108,7 +108,7 @@ def test_takes_a_corrected_label_for_experiments_to_come(tmp_path: Path) -> None
 
 def test_what_cannot_be_taken_is_told_with_what_is_missing(tmp_path: Path) -> None:
     desk = Desk(complaints=["x.png is odd."])
-    with pytest.raises(Waiting, match=r"--resume\.\nx\.png is odd\.$"):
+    with pytest.raises(Waiting, match=r"the desk\.\nx\.png is odd\.$"):
         oracle(desk, tmp_path).label(batch(0))
     waiting = oracle(desk, tmp_path).missing({desk.asked[0].key})
     assert waiting is not None
