@@ -47,12 +47,22 @@ def unpack(tensors: Tensors, learners: Sequence[Learner]) -> None:
             {key.removeprefix(weights): v for key, v in tensors.items() if key.startswith(weights)}
         )
         saved: dict[int, Tensors] = {}
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         for key, value in tensors.items():
             if key.startswith(slots):
                 number, name = key.removeprefix(slots).split(".", 1)
-                saved.setdefault(int(number), {})[name] = value
+                saved.setdefault(int(number), {})[name] = _laid_out_like(parameters[int(number)], value)
         state = optimiser.state_dict()
         optimiser.load_state_dict({"state": saved, "param_groups": state["param_groups"]})
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A slot of the optimiser in the memory format of its parameter.
+
+    Files are contiguous. Fused Adam walks through memory, and would pair weights and moments of different formats
+    wrongly.
+    """
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def plain(tensors: Tensors) -> Tensors:

@@ -81,7 +81,7 @@ def fresh_learners(experiment: Experiment, device: torch.device) -> list[Learner
     learners: list[Learner] = []
     for member in range(experiment.strategy.committee):
         with rng.scope(experiment.seed, "init", *_of(member)):
-            network = experiment.task.network().to(device)
+            network = experiment.task.network().to(device, memory_format=torch.channels_last)
         adam = torch.optim.Adam(network.parameters(), experiment.learning_rate, fused=True)
         learners.append((network, adam))
     return learners
