@@ -16,7 +16,9 @@ Pair = tuple[nn.Module, torch.optim.Optimizer]
 def fresh(seed: int = 0) -> Pair:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = nn.Sequential(nn.Conv2d(3, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)
+        )
     # As in training: the memory format of weights is not that of files, and fused Adam minds it.
     network.to(memory_format=torch.channels_last)
     return network, torch.optim.Adam(network.parameters(), 1e-2, fused=True)
