@@ -119,13 +119,18 @@ class Settings:
     """Start each round from a fresh network instead of the last round's weights (the paper warm-starts)."""
     evaluate_every: int = 50
     """Iterations between the validations inside a round (the drop and rebound of Figure 3); 0 for none."""
+    score_limit: int = 0
+    """Unlabelled images that a strategy may have looked at by networks in each round, as a large pool forces one to
+    limit; pool strategies get so many at random, 0 for all."""
     seed: int = 0
     """The one seed; every random stream is derived from it by name."""
 
     def __post_init__(self) -> None:
         at_least("experiment", 1, round_size=self.round_size, label_budget=self.label_budget,
                  iterations=self.iterations, batch_size=self.batch_size)  # fmt: skip
-        at_least("experiment", 0, evaluate_every=self.evaluate_every, seed=self.seed)
+        at_least(
+            "experiment", 0, evaluate_every=self.evaluate_every, score_limit=self.score_limit, seed=self.seed
+        )
         positive("experiment", learning_rate=self.learning_rate, validation_share=self.validation_share)
 
 
@@ -146,6 +151,11 @@ class Experiment(Settings):
             raise UsageError(
                 f"The label budget of {self.label_budget} is below one round of {self.round_size}; "
                 "raise --label-budget or lower --round-size."
+            )
+        if 0 < self.score_limit < self.round_size:
+            raise UsageError(
+                f"--score-limit is {self.score_limit}, fewer than the {self.round_size} that a round asks for; "
+                "raise it, or give 0 for all."
             )
 
     @property

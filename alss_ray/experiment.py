@@ -45,7 +45,7 @@ from alss_ray.reasons import reasons
 from alss_ray.samples import sample_rows
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
-from alss_ray.training import Scores, evaluate, fresh_learners, train
+from alss_ray.training import Scores, evaluate, fresh_learners, images_seen, train
 
 PHASES = ("propose", "label", "append", "fit", "evaluate", "record")
 
@@ -288,6 +288,7 @@ class Run:
         state, experiment = self.state, self.experiment
         free = state.taken == FREE
         draws = rng.stream(experiment.seed, "proposal", state.t, refill)
+        state.row.setdefault("scored", 0)
         if state.t == 1 and not experiment.strategy.fills_first_round:
             _, first = first_draws(experiment, len(free))
             return Query(draw_free(free, count, draws) if refill else first[free[first]])
@@ -302,9 +303,20 @@ class Run:
             loss=self.task.loss,
             embedding=self.embedding,
             members=members,
+            offered=self._offered(free, refill),
             refill=refill,
         )
-        return experiment.strategy.propose(view, count, draws)
+        with images_seen(members) as seen:
+            query = experiment.strategy.propose(view, count, draws)
+        state.row["scored"] += seen.images
+        return query
+
+    def _offered(self, free: Tensor, refill: int) -> Tensor | None:
+        """What networks may look at, the same for all arms that have labelled the same."""
+        if not self.experiment.score_limit:
+            return None
+        draws = rng.stream(self.experiment.seed, "offered", self.state.t, refill)
+        return draw_free(free, self.experiment.score_limit, draws).sort().values
 
     def _explain(self, query: Query, images: Tensor) -> Sequence[Why]:
         """Why the strategy proposes what it does."""

@@ -52,6 +52,7 @@ def show_league(arms: Mapping[str, Rows], baseline: str) -> None:
                 f"{own.oracle_calls:.0f}",
                 f"{own.oracle_seconds:.1f}",
                 f"{own.proposal_seconds:.2f}",
+                f"{own.scored:.0f}",
             ]
         )
     print_table(
@@ -67,10 +68,12 @@ def show_league(arms: Mapping[str, Rows], baseline: str) -> None:
             "oracle calls",
             "oracle s",
             "proposal s a round",
+            "scored a round",
         ],
         body,
         "Mean ± standard deviation; paired differences with their 95% t interval. Wins and losses: row and column "
-        "sums of the matrix below. Calls and seconds: means over the seeds.",
+        "sums of the matrix below. Calls and seconds: means over the seeds. Scored: images that networks were run on "
+        "for the proposals of a round after the first.",
     )
     print_table(
         "How often the row's arm is ahead of the column's: share of rounds",
@@ -94,6 +97,8 @@ class Curves:
         self.proposal_seconds = (
             statistics.fmean([row["propose_seconds"] for row in rows]) if rows else math.nan
         )
+        later = [row["scored"] for row in rows if row["t"] > 1]
+        self.scored = statistics.fmean(later) if later else 0.0
 
     @property
     def area(self) -> float:

@@ -69,6 +69,7 @@ ROUND_ONLY: tuple[Column, ...] = (
     ("new_error", pa.float64(), "their mean error then (1 - metric where higher is better, else the metric)"),
     *((name, pa.int64(), text) for name, text in PROPOSAL_COUNTS.items()),
     ("already_labelled_share", pa.float64(), "already_labelled / proposals"),
+    ("scored", pa.int64(), "images that F and its committee were run on to find this round's proposals"),
     ("oracle_calls", pa.int64(), "images sent to the oracle in this round"),
     ("oracle_bought", pa.int64(), "those that no cache had: what the tool itself looked at"),
     ("refusals", pa.int64(), "images it refused, each replaced by a fresh proposal"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,6 +106,29 @@ def train(
 def _of(member: int) -> tuple[str | int, ...]:
     """What the random streams of a member are named beside those of F, which is member 0."""
     return ("member", member) if member else ()
+
+
+@dataclass
+class Seen:
+    """What networks were shown."""
+
+    images: int = 0
+
+
+@contextlib.contextmanager
+def images_seen(networks: Sequence[nn.Module]) -> Iterator[Seen]:
+    """Count the images that networks are run on inside the block, each network's for itself."""
+    seen = Seen()
+
+    def add(network: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.images += len(given[0])
+
+    hooks = [network.register_forward_pre_hook(add) for network in networks]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.inference_mode()

@@ -2,14 +2,15 @@
 
 A seed gives all arms the same validation set, initialisation and batches, and all arms that label real samples the same
 first round; proposals draw from a stream apart from those. Options of the experiment count for every arm that has them
-(`--latent-dim 8`), so no arm is tuned here: tune arms on other seeds, and give what was found on the command line.
+(`--latent-dim 8`). With --tune every arm is tuned at the same cost, on validation alone and on seeds apart, and --tuned
+gives each arm of the league what was found for it.
 """
 
 import dataclasses
 import sys
 from dataclasses import dataclass
 
-from alss_ray import cli, reading
+from alss_ray import cli, reading, tuning
 from alss_ray.config import Experiment, UsageError, flatten
 from alss_ray.league import show_league
 from alss_ray.materials import materials, suits
@@ -28,6 +29,20 @@ class PeersOptions(PairedOptions):
 
     arms: str | None = None
     """Strategies that take part beside random, separated by commas; all that suit the task unless given."""
+    tune: int = 0
+    """Instead of the league, try so many settings of every arm on --seeds tuning seeds: the arm as it stands, then
+    drawn ones of its learning rate and its own options."""
+    tuned: Place | None = None
+    """Results folder of such a tuning on this task: every arm gets what was best for it there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tune == 1 or self.tune < 0:
+            raise UsageError(
+                f"--tune is {self.tune}; give 2 or more settings to choose from, or 0 for the league."
+            )
+        if self.tune and self.tuned:
+            raise UsageError("--tune finds settings and --tuned uses them; give one of the two.")
 
 
 def arms(base: Experiment, wanted: str | None) -> dict[str, Experiment]:
@@ -62,8 +77,15 @@ def work() -> int:
     base, options = parsed.experiment, parsed.options
     if "strategy" in parsed.given:
         raise UsageError("The league has arms of its own; give --arms in the place of --strategy.")
-    seeds = range(base.seed, base.seed + options.seeds)
     taking_part = arms(base, options.arms)
+    if options.tune:
+        tried = [one for arm in taking_part.values() for one in tuning.settings(arm, options.tune)]
+        seeds = range(tuning.TUNING_SEED, tuning.TUNING_SEED + options.seeds)
+        sweep = Sweep("peers_tuning", options, base, experiments=side_by_side(tried, seeds))
+        return run_and_show(sweep, lambda outcome: tuning.show(outcome.folder, base))
+    if options.tuned:
+        taking_part = {name: tuning.tuned(arm, options.tuned) for name, arm in taking_part.items()}
+    seeds = range(base.seed, base.seed + options.seeds)
     sweep = Sweep("peers", options, base, experiments=side_by_side(taking_part.values(), seeds))
 
     def show(folder: Place) -> None:

@@ -20,7 +20,8 @@ from alss_ray.experiment import PHASES, Run
 from alss_ray.generators.store import GeneratorStore
 from alss_ray.materials import Materials, materials
 from alss_ray.metrics import aulc
-from alss_ray.strategies import Random, Snn
+from alss_ray.strategies import Entropy, Margin, Random, Snn
+from alss_ray.strategies.base import Query, View
 from alss_ray.tasks import Digits
 
 EVOLVING = Snn(redraw_every=0)
@@ -56,6 +57,29 @@ def test_arms_of_a_comparison_are_paired_by_seed(tmp_path: Path) -> None:
         assert {name: other[name] for name in same} == {name: first[name] for name in same}
     other_seed = run(tiny(seed=1), tmp_path / "other")[0]
     assert other_seed["test_loss"] != first["test_loss"]
+
+
+def test_a_limit_to_scoring_holds_and_offers_all_arms_the_same(tmp_path: Path) -> None:
+    seen: dict[type, list] = {Margin: [], Entropy: []}
+    for kind, offers in seen.items():
+
+        class Watched(kind):  # type: ignore[misc, valid-type]
+            def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
+                query = super().propose(view, count, rng)
+                offers.append(view.offered)  # noqa: B023
+                assert view.offered is not None
+                assert set(query.indices.tolist()) <= set(view.offered.tolist())
+                assert view.free[view.offered].all()
+                return query
+
+        rows = run(tiny(strategy=Watched(), score_limit=60), tmp_path / kind.__name__)
+        assert [row["scored"] for row in rows] == [0, 60, 60]
+    offers = list(zip(*seen.values(), strict=True))
+    assert torch.equal(*offers[0])  # later ones lack what was labelled
+    unlimited = run(tiny(strategy=Margin()), tmp_path / "all")
+    assert [row["scored"] for row in unlimited] == [0, 1347 - 30 - 10, 1347 - 30 - 20]
+    with pytest.raises(UsageError, match="score-limit is 9, fewer than the 10"):
+        tiny(score_limit=9)
 
 
 def test_scores_are_those_of_the_saved_network(tmp_path: Path) -> None:

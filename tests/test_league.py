@@ -58,6 +58,8 @@ def rows(lift: float, seeds: range = SEEDS) -> list[dict[str, Any]]:
                 "oracle_calls": 10,
                 "label_seconds": 0.5,
                 "propose_seconds": 0.25,
+                "t": labels // 10,
+                "scored": 100,
             }
         )
     return made
@@ -77,7 +79,7 @@ def test_the_table_has_the_best_first_and_what_it_cost(capsys: pytest.CaptureFix
     assert "54.02 ± 0.02" in margin  # AULC in %
     assert "+10.00" in margin
     assert "64.02 ± 0.02" in margin  # final
-    assert margin.split()[-3:] == ["40", "2.0", "0.25"]
+    assert margin.split()[-4:] == ["40", "2.0", "0.25", "100"]
 
 
 def test_a_league_without_a_round_says_so(capsys: pytest.CaptureFixture[str]) -> None:

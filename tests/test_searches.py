@@ -16,6 +16,7 @@ from sweeping import started, states, sweep, until
 
 from alss_ray import reading
 from alss_ray.sweep import REPORTING_SEEDS
+from alss_ray.tuning import TUNING_SEED
 
 
 def rows(folder: Path, **wanted: Any) -> list[dict[str, Any]]:
@@ -228,10 +229,39 @@ def test_the_league_has_the_arms_that_are_asked_for_on_paired_seeds(tmp_path: Pa
         assert len({row["test_metric"] for row in found if row["seed"] == seed}) == 1
 
 
+def test_every_arm_is_tuned_at_the_same_cost_and_plays_with_what_was_best(tmp_path: Path) -> None:
+    tuning, league = tmp_path / "tuning", tmp_path / "league"
+    short = ("--arms", "snn", "--seeds", "1", "--label-budget", "20", "--iterations", "5",
+             "--generator-iterations", "20")  # fmt: skip
+    done = sweep("peers.py", tuning, "--tune", "2", *short)
+    assert done.returncode == 0, done.stderr
+    found = rows(tuning, t=2)
+    assert Counter((row["strategy"], row["direction"]) for row in found) == {
+        ("random", None): 2, ("snn", "gradient"): 2, ("snn", "random"): 2,
+    }  # fmt: skip
+    assert {row["seed"] for row in found} == {TUNING_SEED}
+    assert len({row["learning_rate"] for row in found}) == 2  # the same draws for all arms
+    done = sweep("peers.py", league, "--tuned", str(tuning), *short)
+    assert done.returncode == 0, done.stderr
+    for row in rows(league, t=2):
+        same = [r for r in found if (r["strategy"], r["direction"]) == (row["strategy"], row["direction"])]
+        (as_tried,) = [
+            r for r in same if r["learning_rate"] == row["learning_rate"] and r["alpha"] == row["alpha"]
+        ]
+        assert as_tried["val_aulc"] == max(r["val_aulc"] for r in same)
+        assert row["seed"] == 0
+    short = (*short[:1], "margin", *short[2:])
+    done = sweep("peers.py", tmp_path / "other", "--tuned", str(tuning), *short)
+    assert done.returncode == 2
+    assert "holds no tuning of the arm margin" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [(("--arms", "margni"), "--arms has 'margni'"), (("--arms", "committee"), "--arms has 'committee'"),
-     (("--strategy", "snn"), "give --arms in the place of --strategy")],
+     (("--strategy", "snn"), "give --arms in the place of --strategy"),
+     (("--tune", "1"), "--tune is 1; give 2 or more"), (("--tune", "2", "--tuned", "x"), "give one of the two"),
+     (("--tuned", "nowhere"), "nowhere holds no tuning")],
 )  # fmt: skip
 def test_a_league_that_cannot_be_is_told_at_once(words: tuple[str, str], told: str, tmp_path: Path) -> None:
     done = sweep("peers.py", tmp_path / "results", *words)

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from alss_ray.strategies.base import Pooled, Query, View
 from alss_ray.strategies.covering import d_squared
-from alss_ray.strategies.outputs import features, free_rows, images_at, probabilities
+from alss_ray.strategies.outputs import features, images_at, offered_rows, probabilities
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Badge(Pooled):
     name: ClassVar[str] = "badge"
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
-        rows = free_rows(view)
+        rows = offered_rows(view)
         images = images_at(view, rows)
         p = probabilities(view.network, images)
         slopes = p - one_hot(p.argmax(1), p.shape[1])

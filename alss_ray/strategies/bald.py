@@ -9,7 +9,7 @@ import torch
 
 from alss_ray.config import at_least
 from alss_ray.strategies.base import Pooled, Query, View
-from alss_ray.strategies.outputs import committee_probabilities, entropy, free_rows, highest, images_at
+from alss_ray.strategies.outputs import committee_probabilities, entropy, highest, images_at, offered_rows
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Bald(Pooled):
         at_least("bald", 2, committee=self.committee)
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
-        rows = free_rows(view)
+        rows = offered_rows(view)
         p = committee_probabilities(view.members, images_at(view, rows))
         information = entropy(p.mean(0)) - entropy(p).mean(0)
         return Query(rows[highest(information, count)])

@@ -37,6 +37,9 @@ class View:
     """E, G and E(D); None unless the strategy asks for it."""
     members: Sequence[nn.Module] = ()
     """The networks of the committee, F first, as many as the strategy asks for, like F in all else."""
+    offered: Tensor | None = None
+    """int64, ascending, on the CPU: a fair draw from what is free, of the images that networks may look at. A strategy
+    that knows where to look may take others in their place. None for all that is free."""
     refill: int = 0
     """Which replacement of refused images this is in the round; 0 for the round's own proposal."""
 

@@ -12,7 +12,7 @@ from sklearn.cluster import AgglomerativeClustering
 from alss_ray.config import at_least
 from alss_ray.strategies.base import Pooled, Query, View
 from alss_ray.strategies.margin import margin
-from alss_ray.strategies.outputs import features, free_rows, highest, images_at, probabilities
+from alss_ray.strategies.outputs import features, highest, images_at, offered_rows, probabilities
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ClusterMargin(Pooled):
         at_least("cluster_margin", 1, candidates=self.candidates)
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
-        rows = free_rows(view)
+        rows = offered_rows(view)
         margins = margin(probabilities(view.network, images_at(view, rows)))
         rows = rows[highest(-margins, self.candidates * count)]  # the lowest margin first
         if len(rows) <= count:

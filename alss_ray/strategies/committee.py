@@ -10,7 +10,7 @@ from torch import Tensor
 
 from alss_ray.config import at_least
 from alss_ray.strategies.base import Learns, Pooled, Query, View
-from alss_ray.strategies.outputs import free_rows, highest, images_at, outputs
+from alss_ray.strategies.outputs import highest, images_at, offered_rows, outputs
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Committee(Pooled):
         at_least("committee", 2, committee=self.committee)
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
-        rows = free_rows(view)
+        rows = offered_rows(view)
         scores = variance(view, images_at(view, rows))
         if self.chosen == "highest":
             return Query(rows[highest(scores, count)])

@@ -9,7 +9,7 @@ import torch
 
 from alss_ray.strategies.base import Learns, Pooled, Query, View
 from alss_ray.strategies.covering import k_centre
-from alss_ray.strategies.outputs import features, free_rows, images_at
+from alss_ray.strategies.outputs import features, images_at, offered_rows
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,6 @@ class CoreSet(Pooled):
     learns: ClassVar[Learns] = "anything"
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
-        rows = free_rows(view)
+        rows = offered_rows(view)
         known = features(view.network, view.labelled.images)
         return Query(rows[k_centre(features(view.network, images_at(view, rows)), known, count)])

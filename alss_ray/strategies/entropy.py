@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from alss_ray.strategies.base import Pooled, Query, View
-from alss_ray.strategies.outputs import entropy, free_rows, highest, images_at, probabilities
+from alss_ray.strategies.outputs import entropy, highest, images_at, offered_rows, probabilities
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,6 @@ class Entropy(Pooled):
     name: ClassVar[str] = "entropy"
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
-        rows = free_rows(view)
+        rows = offered_rows(view)
         p = probabilities(view.network, images_at(view, rows))
         return Query(rows[highest(entropy(p), count)])

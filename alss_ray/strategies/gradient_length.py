@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 
 from alss_ray.config import at_least
 from alss_ray.strategies.base import Learns, Pooled, Query, View
-from alss_ray.strategies.outputs import free_rows, highest, images_at, last_layer
+from alss_ray.strategies.outputs import highest, images_at, last_layer, offered_rows
 from alss_ray.tasks.base import to_unit
 
 CHUNK = 100  # images whose gradients are taken at once
@@ -31,7 +31,7 @@ class GradientLength(Pooled):
         at_least("gradient_length", 2, committee=self.committee)
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
-        rows = free_rows(view)
+        rows = offered_rows(view)
         lengths = [
             torch.stack([gradient_lengths(view, chunk, member) for member in view.members[1:]]).mean(0)
             for chunk in images_at(view, rows).split(CHUNK)

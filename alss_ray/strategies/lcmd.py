@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from alss_ray.strategies.base import Learns, Pooled, Query, View
-from alss_ray.strategies.outputs import features, free_rows, images_at
+from alss_ray.strategies.outputs import features, images_at, offered_rows
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Lcmd(Pooled):
     learns: ClassVar[Learns] = "maps"
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
-        rows = free_rows(view)
+        rows = offered_rows(view)
         known = features(view.network, view.labelled.images)
         return Query(rows[largest_cluster(features(view.network, images_at(view, rows)), known, count)])
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from alss_ray.strategies.base import Pooled, Query, View
-from alss_ray.strategies.outputs import free_rows, highest, images_at, probabilities
+from alss_ray.strategies.outputs import highest, images_at, offered_rows, probabilities
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,6 @@ class LeastConfidence(Pooled):
     name: ClassVar[str] = "least_confidence"
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
-        rows = free_rows(view)
+        rows = offered_rows(view)
         p = probabilities(view.network, images_at(view, rows))
         return Query(rows[highest(-p.amax(1), count)])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from alss_ray.strategies.base import Pooled, Query, View
-from alss_ray.strategies.outputs import free_rows, highest, images_at, probabilities
+from alss_ray.strategies.outputs import highest, images_at, offered_rows, probabilities
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Margin(Pooled):
     name: ClassVar[str] = "margin"
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
-        rows = free_rows(view)
+        rows = offered_rows(view)
         margins = margin(probabilities(view.network, images_at(view, rows)))
         return Query(rows[highest(-margins, count)])
 

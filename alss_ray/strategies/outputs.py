@@ -65,6 +65,11 @@ def free_rows(view: View) -> Tensor:
     return view.free.nonzero()[:, 0]
 
 
+def offered_rows(view: View) -> Tensor:
+    """Positions in D that can be asked for and that networks may look at, int64, ascending."""
+    return free_rows(view) if view.offered is None else view.offered
+
+
 def images_at(view: View, rows: Tensor) -> Tensor:
     """D's images at `rows`, on the device of F."""
     return view.images[rows.to(view.images.device)]
