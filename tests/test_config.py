@@ -36,6 +36,7 @@ OTHER_SETTINGS = {
     "learning_rate": 2e-3,
     "retrain": True,
     "evaluate_every": 0,
+    "score_limit": 100,
     "task": Mnist(),
     "strategy": Random(),
     "generator": None,
