@@ -98,7 +98,7 @@ def test_an_experiment_survives_being_written_as_plain_values(experiment: Experi
             r"no task 'digts'; did you mean 'digits'\? .* cifar10, digits, folder, ivus, mnist.* package\.module:Name",
         ),
         ("strategy", "qqq", r"no strategy 'qqq'; The strategy can be .*snn"),
-        ("generator", "", r"no generator ''; The generator can be vae"),
+        ("generator", "", r"no generator ''; The generator can be alpha_gan, vae"),
         ("task", "no_such_module:Task", r"'no_such_module:Task' cannot be imported .*give it as package"),
         ("task", "alss_ray.config:Nothing", r"'alss_ray.config:Nothing' cannot be imported .*give it as"),
         ("task", "alss_ray.config:", r"'alss_ray.config:' cannot be imported .*give it as package"),
