@@ -61,6 +61,7 @@ def run(argv: Sequence[str]) -> int:
     from alss_ray.display import print_next_steps
     from alss_ray.experiment import Run
     from alss_ray.generators.store import GeneratorStore, default_folder
+    from alss_ray.generators.verdicts import print_generators
     from alss_ray.materials import check, materials
     from alss_ray.reference import whole_pool
     from alss_ray.trajectories import check as check_trajectories
@@ -119,6 +120,7 @@ def run(argv: Sequence[str]) -> int:
         print(
             f"For reference, test: {tested:.4f} with all {labels} labels, {reference.guess[1]:.4f} without learning"
         )
+    print_generators(folder)
     print_next_steps(folder)
     return 0
 

@@ -149,6 +149,48 @@ PLANE_ONLY: tuple[Column, ...] = (
     ("kept_labels", pa.binary(), "int32, m: their classes, -1 where no label was bought"),
     ("kept_gaps", pa.binary(), "float32, m: distance to the nearest other sample of D"),
 )
+GENERATOR_ONLY: tuple[Column, ...] = (
+    ("generator_key", pa.string(), "which trained generator it is"),
+    ("reconstruction_rmse", pa.float64(), "root mean squared error of G(E(x)) on test images in [0, 1]"),
+    ("mean_image_rmse", pa.float64(), "the same of the mean image of D"),
+    ("decoded_agreement", pa.float64(), "the metric of F(G(E(x))) on test images with F(x) as the label"),
+    ("code_mean", pa.list_(pa.float32()), "mean of E(D), n numbers"),
+    ("code_covariance", pa.list_(pa.float32()), "covariance of E(D), n x n numbers"),
+    ("code_mean_length", pa.float64(), "length of that mean: 0 for N(0, I)"),
+    ("code_sd_least", pa.float64(), "least standard deviation of E(D) along any direction: 1 for N(0, I)"),
+    ("code_sd_most", pa.float64(), "the largest one: 1 for N(0, I)"),
+    ("energy_distance", pa.float64(), "energy distance from E(D) to N(0, I)"),
+    ("energy_coefficient", pa.float64(), "its square in shares of 2E|X-Y|: from 0, no difference, to 1"),
+    (
+        "near_same_class",
+        pa.float64(),
+        "share of the nearest other validation samples in latent space that have a sample's class",
+    ),
+    ("near_by_chance", pa.float64(), "the same for neighbours drawn at random"),
+    ("near_count", pa.int32(), "how many neighbours of each were looked at"),
+    ("step_length", pa.float64(), "α of the steps from labelled samples; null for a strategy without one"),
+    ("typical_gap", pa.float64(), "median distance from a code of D to the nearest other one"),
+    ("gradient_gap", pa.float64(), "the same from where steps along the gradient end to the nearest code"),
+    (
+        "gradient_left_share",
+        pa.float64(),
+        "share of those steps that leave the data: no code is as near as to 99 % of the codes another one is",
+    ),
+    (
+        "gradient_stuck_share",
+        pa.float64(),
+        "share of those steps that reach no other sample: no code is nearer than where they began",
+    ),
+    ("random_gap", pa.float64(), "as gradient_gap, for steps in random directions"),
+    ("random_left_share", pa.float64(), "as gradient_left_share, for steps in random directions"),
+    ("random_stuck_share", pa.float64(), "as gradient_stuck_share, for steps in random directions"),
+    ("image_shape", pa.list_(pa.int32()), "channels, height, width"),
+    ("shown", pa.int32(), "images in a row of the pictures that follow"),
+    ("originals", pa.binary(), "uint8, shown x channels x height x width: test images"),
+    ("rebuilt", pa.binary(), "the same of G(E(x))"),
+    ("walks", pa.binary(), "rows of G(p) for p on a straight line from one test image's code to another's"),
+    ("fresh", pa.binary(), "G(z) for z from N(0, I)"),
+)
 FAILURE_ONLY: tuple[Column, ...] = (
     (
         "failure",
@@ -190,6 +232,7 @@ KINDS = {
     "samples": IDENTITY + SAMPLE_ONLY,
     "paths": IDENTITY + PATH_ONLY,
     "planes": IDENTITY + PLANE_ONLY,
+    "generators": IDENTITY + GENERATOR_ONLY,
     "failures": IDENTITY + FAILURE_ONLY,
     "labels": IDENTITY + LABEL_ONLY,
 }
@@ -199,6 +242,7 @@ KEYS = {
     "samples": ("experiment", "t", "sample"),
     "paths": ("experiment", "t", "point"),
     "planes": ("experiment", "t"),
+    "generators": ("experiment", "t"),
     "failures": ("experiment", "t"),
     "labels": ("experiment", "t", "position"),
 }

@@ -11,6 +11,7 @@ from typing import Any
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
 from alss_ray.display import print_next_steps, print_report
+from alss_ray.generators.verdicts import print_generators
 from alss_ray.places import Place
 from alss_ray.reference import whole_pool
 from alss_ray.results import default_folder, examine
@@ -237,6 +238,7 @@ def run_and_show(sweep: Sweep, show: Callable[[Outcome], None]) -> int:
     outcome = run(sweep)
     if not sweep.options.dry_run:
         show(outcome)
+        print_generators(outcome.folder)
         print_next_steps(outcome.folder)
         print_report(outcome.folder)
     return 1 if outcome.failures else 0

@@ -20,7 +20,7 @@ from alss_ray.places import Place
 
 Meaning = tuple[str, str]  # unit, or '' for none; what it is
 
-RECORDS = ("rounds", "curves", "paths", "failures")
+RECORDS = ("rounds", "curves", "paths", "generators", "failures")
 VIEWS = (*RECORDS, "trials", "sweeps")
 WHICH = ("val", "test")
 WINDOW = "(partition by sweep, experiment order by t)"
@@ -95,6 +95,10 @@ SWEEPS: Mapping[str, tuple[str, str, str]] = {
 }
 """Column -> type, unit, meaning."""
 FROM_RECORDS = ("task", "ended_at", "experiments", "finished", "attempts", "device")
+LATENT = (
+    "code_mean", "code_covariance", "code_mean_length", "code_sd_least", "code_sd_most", "energy_distance",
+    "step_length", "typical_gap", "gradient_gap", "random_gap",
+)  # fmt: skip
 UNITS = {
     "t": "rounds",
     "n_labels": "labels",
@@ -115,7 +119,23 @@ UNITS = {
     "refusals": "images",
     "recorded_at": "UTC",
     "point_margin": "share of 1",
-    **dict.fromkeys(("position", "stepped", "gap"), "latent space's own"),
+    **dict.fromkeys(("position", "stepped", "gap", *LATENT), "latent space's own"),
+    **dict.fromkeys(
+        (
+            "near_same_class",
+            "near_by_chance",
+            "gradient_left_share",
+            "random_left_share",
+            "gradient_stuck_share",
+            "random_stuck_share",
+            "energy_coefficient",
+        ),
+        "share of 1",
+    ),
+    **dict.fromkeys(("reconstruction_rmse", "mean_image_rmse"), "grey values, white = 1"),
+    "decoded_agreement": "the metric's own",
+    "near_count": "samples",
+    "shown": "images",
 }
 UNITS_BY_ENDING = {
     "_metric": SCORE,
