@@ -64,7 +64,8 @@ def test_every_field_of_the_experiment_can_be_given() -> None:
     line = (
         "--alpha 0.3 --direction random --no-normalise --no-exclude-labelled --decoded --redraw-every 2 "
         "--latent-dim 5 --generator-seed 2 --round-size=25 --label-budget 250 --iterations 10 --batch-size 32 "
-        "--learning-rate 1e-2 --retrain --evaluate-every 0 --score-limit 30 --seed 7 --validation-share 0.25 --out here --rounds 9"
+        "--learning-rate 1e-2 --retrain --evaluate-every 0 --score-limit 30 --seed 7 "
+        "--validation-share 0.25 --out here --rounds 9"
     )
     parsed = read(*line.split())
     assert parsed.experiment.strategy == Snn(0.3, "random", False, 2, False, True)
