@@ -194,7 +194,7 @@ def _page(question: str, control: str) -> str:
     return (
         f'<View><Header value={quoteattr(question)} size="4"/><Header value="${REASON}" size="6"/>{control}'
         f'<Image name="{IMAGE}" value="${IMAGE}" zoom="true" zoomControl="true" '
-        'brightnessControl="true" contrastControl="true" maxWidth="600px"/></View>'
+        'brightnessControl="true" contrastControl="true" maxWidth="512px"/></View>'
     )
 
 
