@@ -99,12 +99,13 @@ class Run:
             shared.oracle, self.data.images, self.task.encode, experiment.identity, self._explain
         )
         self.learners = fresh_learners(experiment, self.device)
-        self.embedding, self.provenance = self._stage_one(source)
         self.checkpoint = Checkpoint(self.folder / "state" / experiment.identity)
         self.checkpoint_seconds = 0.0
         self.curve: list[Row] = []
         self.writer = records.RecordWriter(self.folder / records.FOLDER, experiment)
+        # Before the generator is trained: people need not wait for it to be asked.
         self.state = self._restore() or self._begin()
+        self.embedding, self.provenance = self._stage_one(source)
         validation = self.state.validation
         self.guess = self.task.guess(validation.images, validation.targets), self.task.guess(*self.test)
 

@@ -200,6 +200,7 @@ def _rows(batch: ImageBatch, labels: Labels) -> list[dict[str, Any]]:
                 "asked_at": _time(errand.asked),
                 "came_at": _time(errand.came),
                 "person_seconds": _number(errand.seconds),
+                "votes": errand.votes or None,
             }
         )
     return rows

@@ -223,6 +223,7 @@ LABEL_ONLY: tuple[Column, ...] = (
     ("asked_at", pa.timestamp("us", tz="UTC"), "when that was"),
     ("came_at", pa.timestamp("us", tz="UTC"), "when the label came back"),
     ("person_seconds", pa.float64(), "time spent on the image, where the labelling tool measures it"),
+    ("votes", pa.string(), "how people voted, where several labelled the image"),
 )
 COLUMNS = IDENTITY + ROUND_ONLY
 CURVE_COLUMNS = IDENTITY + CURVE_ONLY

@@ -8,6 +8,7 @@ a state of an experiment, not a process.
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,10 @@ class Annotators(Protocol):
         ...
 
     def ask(self, suggestions: Sequence[Suggestion]) -> None:
-        """Lay before people what they were not asked for yet, in this order. Several processes may do so at once."""
+        """Lay before people what they were not asked for yet, in this order, the most informative first.
+
+        Several processes may do so at once.
+        """
         ...
 
     def returned(self) -> Returned:
@@ -198,24 +202,29 @@ class PeopleOracle:
     def _ask(self, images: ImageBatch) -> None:
         if not len(images):
             return
-        self.annotators.ask(
-            [
-                Suggestion(
-                    key=image_key(self.identity, image),
-                    image=image,
-                    index=index,
-                    name=self.names[index] if self.names and index >= 0 else "",
-                    asker=images.asker,
-                    round=images.round,
-                    why=images.why[k] if images.why else Why(),
-                )
-                for k, (image, index) in enumerate(zip(images, images.indices.tolist(), strict=True))
-            ]
-        )
+        suggestions = [
+            Suggestion(
+                key=image_key(self.identity, image),
+                image=image,
+                index=index,
+                name=self.names[index] if self.names and index >= 0 else "",
+                asker=images.asker,
+                round=images.round,
+                why=images.why[k] if images.why else Why(),
+            )
+            for k, (image, index) in enumerate(zip(images, images.indices.tolist(), strict=True))
+        ]
+        self.annotators.ask(sorted(suggestions, key=_certainty))
 
     def _waiting(self, missing: Collection[str], of: int, what: str, complaints: Sequence[str]) -> Waiting:
         head = f"Waiting for {len(missing)} of {of} labels{what}: give them in {self.annotators.where}."
         return Waiting("\n".join([head, *complaints]), missing, functools.partial(self.missing, missing))
+
+
+def _certainty(suggestion: Suggestion) -> tuple[float, float]:
+    """What people are told first is what F is least sure of; where there is no telling, what moves F most."""
+    margin, norm = suggestion.why.margin, suggestion.why.gradient_norm
+    return (math.inf if math.isnan(margin) else margin), (0.0 if math.isnan(norm) else -norm)
 
 
 def _same(one: Verdict, other: Verdict) -> bool:

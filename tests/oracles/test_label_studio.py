@@ -8,6 +8,7 @@ ALSS_RAY_LABEL_STUDIO, and Label Studio's SDK beside alss_ray (pip install -e ".
 """
 
 import base64
+import contextlib
 import io
 import itertools
 import pickle
@@ -21,13 +22,17 @@ import pytest
 import torch
 from PIL import Image
 
-from alss_ray.config import UsageError
+from alss_ray import reading
+from alss_ray.__main__ import run
+from alss_ray.config import UsageError, Waiting
 from alss_ray.oracles import label_studio
 from alss_ray.oracles.base import Why
+from alss_ray.oracles.cache import image_key
 from alss_ray.oracles.label_forms import BrushForm, ChoiceForm, enlarged
 from alss_ray.oracles.label_studio import MODEL, LabelStudio
 from alss_ray.oracles.people import Suggestion
 from alss_ray.oracles.studio_client import TOKEN
+from alss_ray.tasks import Digits
 
 pytest.importorskip("label_studio_sdk", reason="Label Studio's SDK is not installed (.[label-studio])")
 from label_studio_server import PROGRAM, LabelStudioServer, program
@@ -330,3 +335,46 @@ def test_servers_that_are_none(server, studio, monkeypatch):
         studio(url=server.url.replace("http", "https")).returned()
     with pytest.raises(UsageError, match=r"is something else \(it answers with status 404\)"):
         studio(url=server.url + "/label").returned()
+
+
+def test_an_experiment_is_finished_by_an_annotator(server, studio, tmp_path):
+    """Labels in unequal batches give the rows that the labels give which the data come with."""
+    given = Digits(oracle="label-studio", project="experiment").load()
+    truth = Digits().load().oracle.targets.tolist()
+    digits = {
+        image_key(given.oracle.identity, image.numpy()): digit
+        for image, digit in zip(given.images, truth, strict=True)
+    }
+    options = "--task digits --strategy margin --round-size 6 --rounds 3 --iterations 20 --threads 1"
+    words = options.split()
+    assert run([*words, "--out", str(tmp_path / "stored")]) == 0
+    words += ["--oracle", "label-studio", "--url", server.url, "--project", "experiment"]
+    words += ["--out", str(tmp_path / "people")]
+    with pytest.raises(Waiting, match="Waiting for 9 of 9 labels for the validation set"):
+        run(words)
+    people = studio(project="experiment")
+    seen: dict[int, list[dict]] = {}
+    for batch in itertools.cycle((4, 11, 2)):
+        for _ in range(batch):
+            if task := server.next_task(people.number):
+                seen.setdefault(task["data"]["round"], []).append(task)
+                server.client().annotations.create(
+                    task["id"], result=chosen(str(digits[task["meta"]["key"]]))
+                )
+        with contextlib.suppress(Waiting):
+            assert run([*words, "--resume"]) == 0
+            break
+    assert {round: len(tasks) for round, tasks in seen.items()} == {0: 9, 1: 6, 2: 6, 3: 6}
+    for round in (2, 3):  # what F is least sure of comes first, and F's class stands there already
+        margins = [task["data"]["margin"] for task in seen[round]]
+        assert margins == sorted(margins)
+        assert all(task["predictions"][0]["score"] == task["data"]["margin"] for task in seen[round])
+    scores = ("t", "n_labels", "new_loss", "val_metric", "val_loss", "test_metric", "test_loss")
+    rows = [
+        reading.read("rounds", [tmp_path / name]).table.select(scores).to_pylist()
+        for name in ("stored", "people")
+    ]
+    assert rows[0] == rows[1]
+    assert not any(
+        server.token.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    )

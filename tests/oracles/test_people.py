@@ -59,16 +59,16 @@ def test_waits_until_every_label_is_there_and_asks_once(tmp_path: Path) -> None:
         Waiting, match=r"^Waiting for 3 of 3 labels for round 2: give them in the desk"
     ) as waiting:
         oracle(desk, tmp_path).label(batch(3, 1, 2))
-    assert [(s.index, s.why.margin, s.round) for s in desk.asked] == [(3, 0.3, 2), (1, 0.1, 2), (2, 0.2, 2)]
+    assert [(s.index, s.why.margin, s.round) for s in desk.asked] == [(1, 0.1, 2), (2, 0.2, 2), (3, 0.3, 2)]
     assert waiting.value.keys == {s.key for s in desk.asked}
     desk.answer(2, 0)
     with pytest.raises(Waiting, match="1 of 3"):
         oracle(desk, tmp_path).label(batch(3, 1, 2))
     desk.answer(2, 0, None)
     labels = oracle(desk, tmp_path).label(batch(3, 1, 2))
-    assert labels.values[:2].tolist() == [2, 0]
-    assert labels.refusals == {2: "skipped"}
-    assert labels.errands[2] == Errand("one", 1.0, 5.0)
+    assert labels.values[1:].tolist() == [2, 0]
+    assert labels.refusals == {0: "skipped"}
+    assert labels.errands[0] == Errand("one", 1.0, 5.0)
     assert len(desk.asked) == 3
 
 
