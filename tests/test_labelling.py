@@ -1,5 +1,6 @@
 """Buying labels: each once, refused images replaced and counted, nothing made up."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from alss_ray.config import ExperimentFailed
 from alss_ray.labelled import LabelledSet
 from alss_ray.labelling import FREE, LABELLED, REFILLS, REFUSED, Answer, Labeller
-from alss_ray.oracles.base import ImageBatch, Labels
+from alss_ray.oracles.base import Errand, ImageBatch, Labels
 from alss_ray.strategies.base import Query
 
 POOL = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).expand(40, 1, 2, 2).contiguous()
@@ -64,6 +65,19 @@ def test_labels_stand_beside_their_samples() -> None:
     assert (answer.calls, dict(answer.refusals)) == (3, {})
     assert (purse.taken == LABELLED).nonzero()[:, 0].tolist() == [2, 9, 30]
     assert (purse.taken == FREE).sum() == 37
+
+
+def test_how_people_came_to_their_labels_is_told() -> None:
+    class Panel(Reader):
+        def label(self, images: ImageBatch) -> Labels:
+            errand = Errand("another", 1e9, 1e9 + 60, 2.5, "2 for 109, 1 for 110")
+            return dataclasses.replace(super().label(images), errands={0: errand})
+
+    (row,) = Purse(Panel()).buy(9, 2).errands
+    assert (row["sample"], row["label"], row["refusal"]) == (9, 109, None)
+    assert (row["asker"], row["person_seconds"], row["votes"]) == ("another", 2.5, "2 for 109, 1 for 110")
+    assert row["asked_at"].isoformat() == "2001-09-09T01:46:40+00:00"
+    assert (row["came_at"] - row["asked_at"]).total_seconds() == 60
 
 
 def test_a_known_label_is_not_bought_again() -> None:

@@ -375,6 +375,9 @@ def test_an_experiment_is_finished_by_an_annotator(server, studio, tmp_path):
         for name in ("stored", "people")
     ]
     assert rows[0] == rows[1]
+    told = reading.read("labels", [tmp_path / "people"]).table.to_pylist()
+    assert len(told) == 27
+    assert all(row["asked_at"] < row["came_at"] and row["votes"] is None for row in told)
     assert not any(
         server.token.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
     )
