@@ -25,6 +25,10 @@ class RunOptions:
     """Number of rounds: sets the label budget to this many times the round size."""
     threads: int | None = None
     """CPU threads; as many as torch chooses unless given."""
+    device: str | None = None
+    """What computes, as torch names it: cpu, cuda, cuda:1; the GPU where there is one unless given."""
+    deterministic: bool = False
+    """Have a GPU give the same bits every time, as a CPU does anyway; it is slower then."""
     cache: Place | None = None
     """Folder of trained generators, shared by all runs; ~/.cache/alss_ray/generators unless given."""
     trajectories: int = 0
@@ -58,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
     import torch
     from rich.console import Console
 
+    from alss_ray import devices
     from alss_ray.display import print_next_steps
     from alss_ray.experiment import Run
     from alss_ray.generators.store import GeneratorStore, default_folder
@@ -71,6 +76,9 @@ def run(argv: Sequence[str]) -> int:
         if options.threads < 1:
             raise UsageError(f"--threads is {options.threads}; give 1 or more.")
         torch.set_num_threads(options.threads)
+    device = devices.chosen(options.device)
+    if options.deterministic:
+        devices.make_deterministic()
     console = Console(stderr=True)
     shared = patiently(lambda: materials(experiment.task), options.wait, console).cached()
     check(experiment, shared.data)
@@ -85,7 +93,7 @@ def run(argv: Sequence[str]) -> int:
     def work() -> tuple[Run, Run | None]:
         with console.status("starting") as status:
             source = GeneratorStore(options.cache or default_folder())
-            rounds = Run(experiment, shared, folder, source, status.update, options.trajectories)
+            rounds = Run(experiment, shared, folder, source, status.update, options.trajectories, device)
             if rounds.state.t > experiment.rounds:
                 print(f"{folder} holds all {experiment.rounds} rounds already; nothing is left to do.")
             for row in rounds.rounds():
@@ -101,7 +109,7 @@ def run(argv: Sequence[str]) -> int:
             status.update(
                 f"reference: buying all {known.label_budget} labels of the pool, and training on them"
             )
-            reference = Run(known, shared, folder, source)
+            reference = Run(known, shared, folder, source, device=device)
             for _ in reference.rounds():
                 pass
             return rounds, reference

@@ -21,7 +21,7 @@ import faiss
 import torch
 from torch import Tensor, nn
 
-from alss_ray import provenance, records, rng, trajectories
+from alss_ray import devices, provenance, records, rng, trajectories
 from alss_ray.checkpoint import Checkpoint
 from alss_ray.config import Experiment, ExperimentFailed, UsageError
 from alss_ray.generators.base import Embedding
@@ -54,11 +54,6 @@ Status = Callable[[str], None]
 """Called with a few words on what is going on."""
 
 
-def default_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 class Run:
     """One go at an experiment in a results folder; a state that the folder holds is continued.
 
@@ -74,18 +69,21 @@ class Run:
         source: GeneratorSource,
         status: Status = lambda text: None,
         followed: int = 0,
+        device: torch.device | None = None,
     ) -> None:
         """Load or begin the state.
 
         Args:
             followed: how many evolving points leave their paths in the records (alss_ray/trajectories.py).
+            device: what computes; the GPU where there is one unless given.
 
         Raises:
             Waiting: people have yet to label the validation set.
         """
         self.experiment, self.task, self.status = experiment, experiment.task, status
         self.folder = Place(folder)
-        self.device = default_device()
+        self.device = device or devices.chosen()
+        devices.prepare(self.device)
         self.data, self.fingerprint = shared.data, shared.fingerprint
         check(experiment, self.data)
         self.followed = followed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from alss_ray import rng
 from alss_ray.checkpoint import Learner
 from alss_ray.config import Experiment
+from alss_ray.devices import mixed_precision, placed
 from alss_ray.labelled import LabelledSet
 from alss_ray.tasks.base import Task, to_unit
 
@@ -64,7 +64,9 @@ def fit(
     recent = torch.zeros_like(total)
     network.train()
     for iteration, batch in enumerate(rows, 1):
-        loss = task.loss(network(to_unit(images[batch])), targets[batch]).mean()
+        with mixed_precision(images.device):
+            outputs = network(to_unit(images[batch]))
+        loss = task.loss(outputs.float(), targets[batch]).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -82,7 +84,7 @@ def fresh_learners(experiment: Experiment, device: torch.device) -> list[Learner
     learners: list[Learner] = []
     for member in range(experiment.strategy.committee):
         with rng.scope(experiment.seed, "init", *_of(member)):
-            network = experiment.task.network().to(device, memory_format=torch.channels_last)
+            network = placed(experiment.task.network(), device)
         adam = torch.optim.Adam(network.parameters(), experiment.learning_rate, fused=True)
         learners.append((network, adam))
     return learners
@@ -135,11 +137,12 @@ def images_seen(networks: Sequence[nn.Module]) -> Iterator[Seen]:
 def evaluate(network: nn.Module, images: Tensor, targets: Tensor, task: Task) -> Scores:
     """Mean loss and metric of F over uint8 images `m x C x H x W` on its device, in evaluation mode."""
     network.eval()
-    totals: defaultdict[str, float] = defaultdict(float)
+    totals: dict[str, Tensor] = {}  # on the device: it is waited for once, at the end
     for chunk, wanted in zip(images.split(CHUNK), targets.split(CHUNK), strict=True):
         outputs = network(to_unit(chunk))
         values = {"loss": task.loss(outputs, wanted), "metric": task.score(outputs, wanted)}
         for name, value in {**task.extra_scores(outputs, wanted), **values}.items():
-            totals[name] += value.double().sum().item()
-    means = {name: total / len(images) for name, total in totals.items()}
+            total = value.double().sum()
+            totals[name] = totals.get(name, torch.zeros_like(total)) + total
+    means = {name: total.item() / len(images) for name, total in totals.items()}
     return Scores(means.pop("loss"), means.pop("metric"), means)

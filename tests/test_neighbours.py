@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from alss_ray.neighbours import FIRST_LOOK, nearest, nearest_free, search
+from alss_ray.neighbours import FIRST_LOOK, by_torch, nearest, nearest_free, search
 
 
 def cloud(count: int, dimension: int, seed: int = 0) -> np.ndarray:
@@ -33,6 +34,26 @@ def test_search_agrees_with_a_tree(dimension: int, count: int) -> None:
     _, expected = cKDTree(codes.astype(float)).query(points.astype(float), k=[*range(1, count + 1)])
     assert np.array_equal(search(codes, points, count), expected)
     assert np.array_equal(nearest(codes, points), expected[:, 0])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("distances", [2**27, 5000], ids=["at once", "in parts"])
+def test_torch_finds_what_a_tree_finds(device: str, distances: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    monkeypatch.setattr("alss_ray.neighbours.DISTANCES", distances)
+    codes, points = cloud(2000, 3), 2 * cloud(64, 3, 1)
+    _, expected = cKDTree(codes).query(points, k=[*range(1, 21)])
+    assert np.array_equal(by_torch(codes, points, 20, torch.device(device)), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("count", [1, 40, 3000])
+def test_a_gpu_finds_what_a_tree_finds(count: int) -> None:
+    torch.cuda.init()
+    codes, points = cloud(5000, 3), 2 * cloud(64, 3, 1)
+    _, expected = cKDTree(codes.astype(float)).query(points.astype(float), k=[*range(1, count + 1)])
+    assert np.array_equal(search(codes, points, count), expected)
 
 
 @pytest.mark.parametrize("offset", [0.0, 10.0, 300.0])
