@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -94,7 +94,7 @@ class LabelStudio:
         with self._alone(), connected(self.url, "take in tasks") as client:
             known = {task.meta["key"] for task in _tasks(client, number, "id,meta")}
             new = {s.key: s for s in suggestions if s.key not in known}
-            for part in _parts([self._task(suggestion) for suggestion in new.values()]):
+            for part in _parts(map(self._task, new.values())):
                 # A second try by the SDK could make the tasks again.
                 once: Any = {"max_retries": 0, "timeout_in_seconds": IMPORT_PATIENCE}
                 client.projects.import_tasks(number, request=part, request_options=once)
@@ -243,7 +243,7 @@ def _tasks(client: Any, number: int, fields: str, filters: Any = None) -> list[A
     return sorted((task for task in listed if "key" in (task.meta or {})), key=lambda task: task.id)
 
 
-def _parts(tasks: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _parts(tasks: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """The tasks in imports of bounded size."""
     part: list[dict[str, Any]] = []
     size = 0
@@ -265,10 +265,10 @@ def _seconds(time: str) -> float:
 
 def _reason(suggestion: Suggestion, labels: Sequence[str]) -> str:
     """Why the image was chosen, for annotators."""
-    why, told = suggestion.why, [f"For {purpose(suggestion.round)}"]
+    why, told = suggestion.why, list[str]()
     if why.predicted is not None and not why.predicted.ndim:
         margin = "" if math.isnan(why.margin) else f" by a margin of {why.margin:.2f}"
         told.append(f"the model says {labels[int(why.predicted)]}{margin}")
     if not math.isnan(why.gradient_norm):
         told.append(f"gradient norm {why.gradient_norm:.3g}")
-    return ", ".join(told)
+    return f"For {purpose(suggestion.round)}" + (f": {', '.join(told)}" if told else "")

@@ -16,6 +16,7 @@ import re
 import socket
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -51,6 +52,12 @@ def server(tmp_path_factory):
     running = LabelStudioServer(tmp_path_factory.mktemp("label-studio"))
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def second(server):
+    """The token of another annotator."""
+    return server.signed_up("second@example.org")
 
 
 @pytest.fixture
@@ -116,6 +123,29 @@ def test_tasks_are_made_once_and_shown_in_order(server, studio):
     assert labels(people) == dict.fromkeys(seen, 3)
 
 
+def test_experiments_that_ask_at_once_make_one_task(server, studio):
+    title = next(titles)
+    with ThreadPoolExecutor() as pool:
+        asking = [pool.submit(studio(project=title).ask, suggested(2, first=k)) for k in (0, 1, 0, 2)]
+        for one in asking:
+            one.result()
+    people = studio(project=title)
+    made = [task.meta["key"] for task in server.client().tasks.list(project=people.number)]
+    assert sorted(made) == ["k0", "k1", "k2", "k3"]
+
+
+def test_tasks_that_two_machines_made_count_as_one(server, studio, second):
+    people = studio(annotators=2)
+    people.ask(suggested(1))
+    task = tasks(server, people)["k0"]
+    server.client().projects.import_tasks(people.number, request=[{"data": task.data, "meta": task.meta}])
+    one, other = server.client().tasks.list(project=people.number)
+    server.client().annotations.create(one.id, result=chosen("4"))
+    assert labels(people) == {}
+    server.client(second).annotations.create(other.id, result=chosen("4"))
+    assert labels(people) == {"k0": 4}
+
+
 def test_an_interrupted_import_is_finished(server, studio, monkeypatch):
     monkeypatch.setattr("alss_ray.oracles.label_studio.CHUNK", 1)  # an import a task
     people, wanted = studio(), suggested(3)
@@ -147,7 +177,7 @@ def test_annotators_see_why_and_what_the_model_says(server, studio):
     people.ask(suggested(1, first=1))
     task = server.next_task(people.number)
     assert task["data"] | {"image": ""} == {
-        "image": "", "why": "For round 3, the model says 7 by a margin of 0.05, gradient norm 1.23",
+        "image": "", "why": "For round 3: the model says 7 by a margin of 0.05, gradient norm 1.23",
         "round": 3, "gradient_norm": 1.23, "margin": 0.05,
     }  # fmt: skip
     [prediction] = task["predictions"]
@@ -201,12 +231,6 @@ def test_an_annotation_without_a_class_is_told(server, studio):
     assert not said.verdicts
     [complaint] = said.complaints
     assert complaint == f"{people.where}: annotation {number} is left out, for it is empty; update it there."
-
-
-@pytest.fixture(scope="module")
-def second(server):
-    """The token of another annotator."""
-    return server.signed_up("second@example.org")
 
 
 def test_two_annotators(server, studio, second):
