@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from alss_ray.config import Waiting
+from alss_ray.config import UsageError, Waiting
 
 POLL = 5.0  # seconds between two looks
 Done = TypeVar("Done")
@@ -30,15 +30,22 @@ def patiently(work: Callable[[], Done], wait: bool, console: Console) -> Done:
 
 
 def wait_for(waiting: Waiting, console: Console) -> None:
-    """Stay until the labels are there. What is missing stands on the terminal, or is told when it changes."""
+    """Stay until the labels are there. What is missing stands on the terminal, or is told when it changes.
+
+    So does what keeps from looking: a server that is started anew in the night does not end the waiting.
+    """
     left: Waiting | None = waiting
-    told = ""
+    said, told = str(waiting), ""
     with console.status("") as status:
         while left is not None:
-            if str(left) != told:
-                told = str(left)
+            if said != told:
+                told = said
                 status.update(told) if console.is_terminal else console.print(
                     told, highlight=False, soft_wrap=True
                 )
             time.sleep(POLL)
-            left = waiting.look()
+            try:
+                left = left.look()
+                said = str(left)
+            except UsageError as error:
+                said = f"{error} Looking again."
