@@ -9,6 +9,7 @@ Each raises AssertionError with a sentence on what the contract asks for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from alss_ray import rng
 from alss_ray.catalogue import experiment_from
+from alss_ray.checkpoint import Tensors
 from alss_ray.config import Experiment, flatten
-from alss_ray.generators.base import Embedding
+from alss_ray.generators.base import Embedding, NoSnapshots, Snapshots
 from alss_ray.generators.vae import Vae
 from alss_ray.labelled import LabelledSet
 from alss_ray.oracles.base import ImageBatch, Oracle
@@ -143,18 +145,34 @@ def check_oracle(oracle: Oracle, images: ImageBatch) -> None:
     assert torch.equal(first.values[kept], second.values[kept]), "an image must get the same label again"
 
 
+class _Kept:
+    """Keeps every snapshot that is offered."""
+
+    def __init__(self) -> None:
+        self.tensors: Tensors | None = None
+
+    def load(self) -> Tensors | None:
+        return self.tensors
+
+    def offer(self, state: Callable[[], Tensors]) -> None:
+        self.tensors = {name: value.clone() for name, value in state().items()}
+
+
 def check_generator(generator: Any, images: Tensor) -> None:
     """A generator trains reproducibly on uint8 images `N x C x H x W`, encodes them, and decodes with a gradient."""
     device = torch.device("cpu")
+    kept = _Kept()
 
-    def trained() -> Embedding:
-        encoder, decoder = generator.train(images, device, lambda done, total: None)
+    def trained(snapshots: Snapshots) -> Embedding:
+        encoder, decoder = generator.train(images, device, lambda done, total: None, snapshots)
         return Embedding.of(encoder, decoder, images, device)
 
-    embeddings = [trained(), trained()]
+    # The third training goes on from the last snapshot of the first one, if it offered any.
+    embeddings = [trained(snapshots) for snapshots in (kept, NoSnapshots(), kept)]
     codes = embeddings[0].codes
     assert codes.shape == (len(images), generator.latent_dim), "E must give one point of n numbers an image"
     assert torch.equal(codes, embeddings[1].codes), "the same seed must give the same codes on the CPU"
+    assert torch.equal(codes, embeddings[2].codes), "a training that goes on must come to the same codes"
     point = codes[:3].clone().requires_grad_()
     decoded = embeddings[0].decoder(point)
     assert decoded.shape == (3, *images.shape[1:]), "G must give an image a point"

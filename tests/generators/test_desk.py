@@ -65,9 +65,11 @@ def ask(desk: Any, seed: int, local: Path, pace: float = 0.0) -> tuple[bool, str
     def progress(done: int, total: int) -> None:
         (local / "training").parent.mkdir(parents=True, exist_ok=True)
         (local / "training").write_text(str(os.getpid()))
+        with open(local / "steps", "a") as steps:
+            steps.write(f"{done} ")
         time.sleep(pace)
 
-    got = DeskSource(desk, GeneratorStore(local), LEASE).obtain(request(seed, progress))
+    got = DeskSource(desk, GeneratorStore(local, snapshot_every=0.0), LEASE).obtain(request(seed, progress))
     return got.trained, content(got.embedding)
 
 
@@ -113,12 +115,17 @@ def test_a_killed_trainers_lease_goes_to_the_next_in_line(desk: Any, tmp_path: P
     asked = [trial(desk, 3, heir) for heir in heirs]
     time.sleep(2 * LEASE)  # the lease is renewed while its holder lives
     assert not any((heir / "training").exists() for heir in heirs)
+    until(lambda: ray.get(desk.unfinished.remote(request(3).key)) is not None)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(ray.exceptions.WorkerCrashedError):
         ray.get(doomed, timeout=WAIT)
     told = ray.get(asked, timeout=WAIT)
     assert sorted(trained for trained, _ in told) == [False, True]
     assert {got for _, got in told} == {reference(3)}
+    # The heir, a machine of its own, went on from the snapshot that the dead one had sent.
+    (steps,) = [(heir / "steps").read_text() for heir in heirs if (heir / "steps").exists()]
+    assert steps.split() == ["200"]
+    assert ray.get(desk.unfinished.remote(request(3).key)) is None
 
 
 def test_a_trial_beside_a_stored_generator_needs_no_desk(tmp_path: Path) -> None:
