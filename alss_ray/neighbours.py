@@ -87,6 +87,12 @@ def nearest(codes: np.ndarray, points: np.ndarray) -> np.ndarray:
     return search(codes, points, 1)[:, 0]
 
 
+def gaps(codes: np.ndarray, points: np.ndarray, which: int = 1) -> np.ndarray:
+    """Distance of each point to its nearest code (`which` = 1), to the one after it (2), ...: float64 `J`."""
+    found = search(codes, points, which)[:, -1]
+    return np.linalg.norm(codes[found].astype(np.float64) - points, axis=1)
+
+
 def nearest_free(codes: np.ndarray, points: np.ndarray, free: np.ndarray) -> Neighbours:
     """A free row of codes for each point, no row twice.
 

@@ -18,7 +18,7 @@ from alss_ray.config import Experiment, UsageError, component_name
 from alss_ray.generators.base import Embedding
 from alss_ray.labelled import LabelledSet
 from alss_ray.latent import CHUNK, loss_gradient
-from alss_ray.neighbours import nearest, search
+from alss_ray.neighbours import gaps, nearest
 from alss_ray.strategies.base import Query
 from alss_ray.tasks.base import TaskData, to_bytes
 
@@ -234,9 +234,8 @@ def _kept(labelled: LabelledSet, validation: LabelledSet, size: int) -> tuple[Te
 
 
 def _gaps(codes: Tensor, points: Tensor, which: int) -> Tensor:
-    """Distance from points `m x n` to their nearest code (`which` = 1), or to the one after it (2): `m`."""
-    found = search(codes.numpy(), points.numpy(), which)[:, -1]
-    return (codes[torch.from_numpy(found)].double() - points.double()).norm(dim=1)
+    """`neighbours.gaps` of tensors."""
+    return torch.from_numpy(gaps(codes.numpy(), points.numpy(), which))
 
 
 def _bytes(values: Tensor, kind: str) -> bytes:

@@ -17,7 +17,7 @@ from alss_ray import rng
 from alss_ray.generators.base import Embedding
 from alss_ray.labelled import LabelledSet
 from alss_ray.latent import loss_gradient, normalised, random_directions
-from alss_ray.neighbours import search
+from alss_ray.neighbours import gaps, search
 from alss_ray.tasks.base import Task, to_bytes, to_unit
 
 MOST = 1000  # samples that a figure is computed from, evenly spread
@@ -139,23 +139,17 @@ def _steps(embedding: Embedding, network: nn.Module, task: Task, labelled: Label
         "gradient": normalised(gradients.cpu(), chance).vectors,
         "random": random_directions(gradients.cpu(), chance),
     }
-    typical = _gaps(codes, _some(embedding.codes).numpy(), 2)
+    typical = gaps(codes, _some(embedding.codes).numpy(), 2)
     limit = np.quantile(typical, RARE)
     row: Row = {"step_length": alpha, "typical_gap": float(np.median(typical))}
     for name, direction in directions.items():
-        gaps = _gaps(codes, (points.cpu() + alpha * direction).numpy(), 1)
+        away = gaps(codes, (points.cpu() + alpha * direction).numpy())
         row |= {
-            f"{name}_gap": float(np.median(gaps)),
-            f"{name}_left_share": float((gaps > limit).mean()),
-            f"{name}_stuck_share": float((gaps > SAME * alpha).mean()),
+            f"{name}_gap": float(np.median(away)),
+            f"{name}_left_share": float((away > limit).mean()),
+            f"{name}_stuck_share": float((away > SAME * alpha).mean()),
         }
     return row
-
-
-def _gaps(codes: np.ndarray, points: np.ndarray, which: int) -> np.ndarray:
-    """Distance from points `m x n` to their nearest code (`which` = 1), or to the one after it (2): `m`."""
-    found = search(codes, points, which)[:, -1]
-    return np.linalg.norm(codes[found].astype(np.float64) - points, axis=1)
 
 
 def _pictures(embedding: Embedding, images: Tensor, codes: Tensor) -> Row:
