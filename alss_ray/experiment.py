@@ -25,7 +25,7 @@ from alss_ray import devices, provenance, records, rng, trajectories
 from alss_ray.checkpoint import Checkpoint
 from alss_ray.config import Experiment, ExperimentFailed, UsageError
 from alss_ray.generators.base import Embedding
-from alss_ray.generators.judge import judged
+from alss_ray.generators.judge import judged, pictures
 from alss_ray.generators.store import GeneratorSource, Request
 from alss_ray.labelled import LabelledSet
 from alss_ray.labelling import (
@@ -276,8 +276,9 @@ class Run:
                 self.embedding, network, self.task, state.labelled, state.validation,
                 self.images, self.test[0], getattr(self.experiment.strategy, "alpha", 0.0),
             )  # fmt: skip
-            key = {"generator_key": self.provenance["generator_key"]}
-            self.writer.write("generators", [about | key | found])
+            about |= {"generator_key": self.provenance["generator_key"]}
+            self.writer.write("generators", [about | found])
+            self.writer.write("pictures", [about | pictures(self.embedding, self.test[0])])
 
     def _follow(self, query: Query, targets: Tensor) -> None:
         """Write down where the followed points have come to, before F learns from them."""

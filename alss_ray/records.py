@@ -184,6 +184,9 @@ GENERATOR_ONLY: tuple[Column, ...] = (
     ("random_gap", pa.float64(), "as gradient_gap, for steps in random directions"),
     ("random_left_share", pa.float64(), "as gradient_left_share, for steps in random directions"),
     ("random_stuck_share", pa.float64(), "as gradient_stuck_share, for steps in random directions"),
+)
+PICTURE_ONLY: tuple[Column, ...] = (
+    ("generator_key", pa.string(), "which trained generator made them"),
     ("image_shape", pa.list_(pa.int32()), "channels, height, width"),
     ("shown", pa.int32(), "images in a row of the pictures that follow"),
     ("originals", pa.binary(), "uint8, shown x channels x height x width: test images"),
@@ -234,6 +237,7 @@ KINDS = {
     "paths": IDENTITY + PATH_ONLY,
     "planes": IDENTITY + PLANE_ONLY,
     "generators": IDENTITY + GENERATOR_ONLY,
+    "pictures": IDENTITY + PICTURE_ONLY,
     "failures": IDENTITY + FAILURE_ONLY,
     "labels": IDENTITY + LABEL_ONLY,
 }
@@ -244,6 +248,7 @@ KEYS = {
     "paths": ("experiment", "t", "point"),
     "planes": ("experiment", "t"),
     "generators": ("experiment", "t"),
+    "pictures": ("experiment", "t"),
     "failures": ("experiment", "t"),
     "labels": ("experiment", "t", "position"),
 }

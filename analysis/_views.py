@@ -135,7 +135,6 @@ UNITS = {
     **dict.fromkeys(("reconstruction_rmse", "mean_image_rmse"), "grey values, white = 1"),
     "decoded_agreement": "the metric's own",
     "near_count": "samples",
-    "shown": "images",
 }
 UNITS_BY_ENDING = {
     "_metric": SCORE,

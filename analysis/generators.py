@@ -79,17 +79,24 @@ def figure(row: dict[str, Any]) -> Figure:
     )
     drawn.suptitle(
         f"{row['generator']}, n = {row['latent_dim']}, on {row['task']} ({row['generator_key'][:8]})\n"
-        f"error {row['reconstruction_rmse']:.3f} (mean image {row['mean_image_rmse']:.3f}), E(D): deviations "
-        f"{row['code_sd_least']:.2f} to {row['code_sd_most']:.2f}, energy {row['energy_coefficient']:.3f}{classes}",
-        fontsize=10,
+        f"error {row['reconstruction_rmse']:.3f} (mean image {row['mean_image_rmse']:.3f}){classes}\n"
+        f"E(D): deviations {row['code_sd_least']:.2f} to {row['code_sd_most']:.2f}, energy "
+        f"{row['energy_coefficient']:.3f}",
+        fontsize=9.5,
     )
     return drawn
 
 
 def draw(options: GeneratorsOptions) -> None:
     """Draw each generator once, from the first experiment that used it, and print the pictures' paths."""
-    table = read([options.results], ("rounds", "generators"))["generators"]
-    first = {row["generator_key"]: row for row in reversed(table.to_pylist())}
+    tables = read([options.results], ("rounds", "generators", "pictures"))
+    figures = {row["experiment"]: row for row in tables["generators"].to_pylist()}
+    drawn = [
+        row | figures[row["experiment"]]
+        for row in tables["pictures"].to_pylist()
+        if row["experiment"] in figures
+    ]
+    first = {row["generator_key"]: row for row in reversed(drawn)}
     if not first:
         raise UsageError(
             f"{options.results} holds no generator: they are judged at the end of an experiment that uses one."
@@ -103,9 +110,9 @@ def draw(options: GeneratorsOptions) -> None:
         path = stem(None, Place(options.out or options.results), f"generator-{key[:8]}").with_suffix(".png")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            drawn = figure(first[key])
-            drawn.savefig(path, dpi=150)
-            plt.close(drawn)
+            sheet = figure(first[key])
+            sheet.savefig(path, dpi=150)
+            plt.close(sheet)
         except OSError as error:
             raise UsageError(
                 f"{path} cannot be written to ({error.strerror}); choose another --out."

@@ -64,7 +64,6 @@ def judged(
         **gaussianity(embedding.codes),
         **(nearness(embedding.codes[validation.indices.cpu()], validation.targets.cpu()) if classes else {}),
         **_steps(embedding, network, task, labelled, alpha),
-        **_pictures(embedding, images, codes),
     }
 
 
@@ -152,10 +151,14 @@ def _steps(embedding: Embedding, network: nn.Module, task: Task, labelled: Label
     return row
 
 
-def _pictures(embedding: Embedding, images: Tensor, codes: Tensor) -> Row:
-    """Originals and reconstructions, straight walks from one test image to another, and images of fresh z."""
-    rows = torch.linspace(0, len(images) - 1, SHOWN).long().to(images.device)
-    ends = codes[rows[: 2 * WALKS]].view(-1, 2, codes.shape[1])
+@torch.inference_mode()
+def pictures(embedding: Embedding, test_images: Tensor) -> Row:
+    """The columns of kind 'pictures': a few of the test images (uint8 `M x C x H x W`) and their reconstructions,
+    straight walks from one to another, and images of fresh z."""
+    rows = torch.linspace(0, len(test_images) - 1, SHOWN).long().to(test_images.device)
+    images = to_unit(test_images[rows])
+    codes = embedding.encoder(images)
+    ends = codes[: 2 * WALKS].view(-1, 2, codes.shape[1])
     along = torch.linspace(0, 1, SHOWN, device=codes.device).view(1, -1, 1)
     walks = (ends[:, :1] + along * (ends[:, 1:] - ends[:, :1])).flatten(0, 1)
     fresh = torch.randn(SHOWN, codes.shape[1], generator=rng.stream(0, "judge", "fresh")).to(codes)
@@ -166,8 +169,8 @@ def _pictures(embedding: Embedding, images: Tensor, codes: Tensor) -> Row:
     return {
         "image_shape": list(images.shape[1:]),
         "shown": SHOWN,
-        "originals": pixels(images[rows]),
-        "rebuilt": pixels(embedding.decoder(codes[rows])),
+        "originals": pixels(images),
+        "rebuilt": pixels(embedding.decoder(codes)),
         "walks": pixels(embedding.decoder(walks)),
         "fresh": pixels(embedding.decoder(fresh)),
     }

@@ -31,7 +31,7 @@ def print_generators(folder: Place) -> None:
     if not len(table):
         return
     uses: dict[str, list[Row]] = defaultdict(list)
-    for row in table.drop(["originals", "rebuilt", "walks", "fresh"]).to_pylist():
+    for row in table.to_pylist():
         uses[row["generator_key"]].append(row)
 
     def mean(rows: list[Row], name: str, digits: int = 2) -> str:

@@ -16,8 +16,9 @@ LEAST_SIDES = {"lenet": lenet.LEAST_SIDE, "vgg16": vgg.LEAST_SIDE, "resnet18": 8
 
 
 def check(name: str, side: int) -> None:
-    """Raise UsageError unless there is such a network for images of this side."""
+    """Raise UsageError unless there is such a network, and it takes images of this side."""
     if ":" in name:
+        imported("architecture", name)
         return
     if name not in LEAST_SIDES:
         known = ", ".join(LEAST_SIDES)

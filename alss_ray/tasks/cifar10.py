@@ -17,6 +17,7 @@ from alss_ray.networks import named
 from alss_ray.networks.normalise import CropAndFlip
 from alss_ray.oracles.dataset import DatasetOracle
 from alss_ray.tasks.base import Classification, TaskData
+from alss_ray.tasks.people import Annotated
 
 FOLDER = "cifar-10-batches-py"
 SHAPE = (3, 32, 32)
@@ -26,7 +27,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 @dataclass(frozen=True)
-class Cifar10(Classification):
+class Cifar10(Annotated, Classification):
     """Photographs of ten classes, colour, 32x32 (Krizhevsky 2009): 50,000 in D, 10,000 for testing.
 
     The shipped networks see each channel less its mean (0.4914, 0.4822, 0.4465) and divided by its standard deviation
@@ -57,6 +58,7 @@ class Cifar10(Classification):
     }
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         named.check(self.architecture, SHAPE[-1])
 
     def load(self) -> TaskData:
@@ -82,7 +84,7 @@ class Cifar10(Classification):
                 f"CIFAR-10 in {folder} cannot be read ({error}); remove its files and fetch them again with --download."
             ) from error
         images, targets = (torch.cat(part) for part in zip(*train, strict=True))
-        return TaskData(images, *test, DatasetOracle(targets), classes=CLASSES)
+        return self.with_oracle(TaskData(images, *test, DatasetOracle(targets), classes=CLASSES))
 
     def network(self) -> nn.Module:
         network = named.build(self.architecture, SHAPE[0], len(CLASSES), SHAPE[-1], MEAN, DEVIATION)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from alss_ray import reading
 from alss_ray.experiment import Run
 from alss_ray.generators import Embedding
-from alss_ray.generators.judge import gaussianity, judged, nearness
+from alss_ray.generators.judge import gaussianity, judged, nearness, pictures
 from alss_ray.generators.store import GeneratorStore
 from alss_ray.generators.verdicts import print_generators
 from alss_ray.labelled import LabelledSet
@@ -150,7 +150,8 @@ def figures(error: float = 0.0, alpha: float = 0.5, spread: float = 1.0) -> dict
             empty.append(pool[rows], targets[rows], rows, 1, made=False, points=embedding.codes[rows])
         )
     task = Halves()
-    return judged(embedding, task.network(), task, *sets, pool, test, alpha) | {"test": test, "pool": pool}
+    found = judged(embedding, task.network(), task, *sets, pool, test, alpha)
+    return found | pictures(embedding, test) | {"test": test, "pool": pool}
 
 
 def test_a_perfect_generator_rebuilds_everything() -> None:

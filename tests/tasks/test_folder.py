@@ -292,6 +292,7 @@ def test_images_without_a_label_are_told(tmp_path: Path) -> None:
         ({"architecture": "vgg16"}, "vgg16 needs images of 32 pixels or more"),
         ({"architecture": "lenet", "side": 12}, "lenet needs images of 16 pixels or more"),
         ({"architecture": "alexnet"}, "There is no architecture 'alexnet'"),
+        ({"architecture": "no.such:Net"}, "The architecture 'no.such:Net' cannot be imported"),
         ({"test_share": 1.0}, "test_share is 1.0"),
         ({"side": 2}, "side is 2"),
     ],
