@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +67,8 @@ class SweepDisplay:
     def __post_init__(self) -> None:
         self._trials: dict[str, _Trial] = {}
         self.failures = 0
+        self.waiting: dict[str, frozenset[str]] = {}
+        """Trial -> the images for whose labels it waits."""
         self._started = self._last_line = time.monotonic()
         self._live = Live(
             console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True
@@ -106,13 +108,19 @@ class SweepDisplay:
         self.failures += 1
         self.console.print(f"Trial {brief(at.values)} failed: {why}", highlight=False, soft_wrap=True)
 
+    def waits(self, trial: str, keys: Collection[str]) -> None:
+        """A trial has to wait for people."""
+        self._trials.pop(trial)
+        self.waiting[trial] = frozenset(keys)
+
     def _counts(self) -> str:
         done = self.finished_before + sum(trial.done for trial in self._trials.values())
         running = sum(not trial.done for trial in self._trials.values())
         failed = f", {self.failures} failed" if self.failures else ""
         stopped = sum(trial.early for trial in self._trials.values())
         early = f" ({stopped} stopped early)" if stopped else ""
-        return f"{done} of {self.trials} trials done{early}, {running} running{failed}"
+        waiting = f", {len(self.waiting)} waiting for people" if self.waiting else ""
+        return f"{done} of {self.trials} trials done{early}, {running} running{waiting}{failed}"
 
     def _work(self) -> str:
         rounds = sum(trial.rounds for trial in self._trials.values())

@@ -8,15 +8,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
+
 from alss_ray.catalogue import experiment_from
-from alss_ray.config import Experiment, Scalar, UsageError, flatten
+from alss_ray.config import Experiment, Scalar, UsageError, Waiting, flatten
 from alss_ray.display import print_next_steps, print_report
 from alss_ray.generators.verdicts import print_generators
 from alss_ray.places import Place
 from alss_ray.reference import whole_pool
-from alss_ray.results import default_folder, examine
+from alss_ray.results import MANIFEST, default_folder, examine
 from alss_ray.space import Point, Space, corners, describe
 from alss_ray.strategies import Random
+from alss_ray.waiting import patiently
 
 HALVING = 3
 """Early stopping lets one trial in so many go on at a rung."""
@@ -53,6 +56,9 @@ class SweepOptions:
     be started on demand, so the workers are waited for."""
     oracle_timeout: float = 600.0
     """Seconds after which a label is given up and its image refused."""
+    wait: bool = False
+    """Where people label, stay until the labels are there that trials wait for, and go on at once; otherwise stop when
+    all that run are waiting, to be resumed."""
     reference: bool = True
     """Beside the trials, train once on every label of the pool, where the task's own oracle gives them in a minute:
     the level that learning curves approach."""
@@ -249,15 +255,24 @@ def run(sweep: Sweep) -> Outcome:
 
     Raises:
         UsageError: bad input, told before any trial starts.
-        KeyboardInterrupt: Ctrl-C, with a word on how to go on.
+        Waiting: trials cannot go on before people have labelled, with a word on how to go on then.
+        KeyboardInterrupt: Ctrl-C, with the same.
     """
     folder = Place(sweep.options.results or default_folder(sweep.name)).absolute()
-    sweep.check()
+    console = Console(stderr=True)
+    patiently(sweep.check, sweep.options.wait, console)
     examine(folder, sweep.asked(), sweep.options.resume)
     from alss_ray.tune import run_trials  # Ray takes seconds to import: bad input is told before
 
+    def work() -> Outcome:
+        options = dataclasses.replace(sweep.options, resume=(folder / MANIFEST).exists())
+        return run_trials(dataclasses.replace(sweep, options=options), folder)
+
     try:
-        return run_trials(sweep, folder)
+        return patiently(work, sweep.options.wait, console)
+    except Waiting as waiting:
+        waiting.then = f"add --results {folder} --resume to the same command"
+        raise
     except KeyboardInterrupt:
         print(f"Interrupted; nothing is lost. Add --results {folder} --resume to go on.", file=sys.stderr)
         raise

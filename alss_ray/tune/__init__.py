@@ -24,12 +24,13 @@ from optuna.trial import FrozenTrial
 from ray import tune
 
 from alss_ray import reading, results
-from alss_ray.config import Experiment, UsageError, flatten
+from alss_ray.config import Experiment, UsageError, Waiting, flatten
 from alss_ray.display import SweepDisplay, duration
 from alss_ray.generators import store
 from alss_ray.generators.desk import DeskSource
 from alss_ray.generators.store import GeneratorStore
 from alss_ray.materials import Materials, materials
+from alss_ray.oracles.people import PeopleOracle
 from alss_ray.oracles.service import PATIENCE, default_workers, open_service
 from alss_ray.places import Place
 from alss_ray.plan import planned
@@ -52,6 +53,7 @@ def run_trials(sweep: Sweep, folder: Place) -> Outcome:
         UsageError: the cluster does not answer or cannot carry a trial, told before any trial starts.
         KeyboardInterrupt: Ctrl-C; what is done stays, and the sweep can be resumed.
         StoreError: the results can no longer be kept; the same.
+        Waiting: trials wait for people's labels; the same.
     """
     # A failed trial is told by the display, in a line.
     for logger in ("ray", "ray.tune", "ray.train"):
@@ -170,9 +172,15 @@ class _Session:
         return Outcome(self.folder, failures)
 
     def _tuned(self, trials: _Trials) -> int:
-        """Have Tune run what is left of the trials, under the live display; returns how many failed."""
+        """Have Tune run what is left of the trials, under the live display; returns how many failed.
+
+        Raises:
+            Waiting: some cannot go on before people have labelled.
+        """
         if not trials.left:
             return 0
+        if isinstance(trials, StudyTrials):
+            trials.algorithm.slots = self.part.slots
         sweep = self.sweep
         higher_is_better = sweep.base.task.higher_is_better
         display = SweepDisplay(
@@ -206,11 +214,24 @@ class _Session:
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                 ),
             ).fit()
+        if display.waiting:
+            raise self._waiting(display)
         ended = [grid[k] for k in range(len(grid))]
         done = sum(result.error is not None or (result.metrics or {}).get("done", False) for result in ended)
         if done < trials.left:
             raise KeyboardInterrupt  # Tune returns from Ctrl-C as if all were well
         return display.failures
+
+    def _waiting(self, display: SweepDisplay) -> Waiting:
+        """What trials wait for, taken together."""
+        keys = frozenset().union(*display.waiting.values())
+        oracle = materials(self.sweep.base.task).oracle
+        assert isinstance(oracle, PeopleOracle)
+        number = len(display.waiting)
+        left = oracle.missing(keys)
+        told = str(left) if left else "Their labels have come in the meantime."
+        head = f"{number} {'trial waits' if number == 1 else 'trials wait'} for people."
+        return Waiting(f"{head} {told}", keys, functools.partial(oracle.missing, keys))
 
     @functools.cached_property
     def _trainable(self) -> Any:
@@ -238,7 +259,8 @@ class _Session:
     @functools.cached_property
     def _oracle_workers(self) -> int:
         """CPUs that are set apart for the oracle."""
-        if materials(self.sweep.base.task).data.label_folder is None:
+        shared = materials(self.sweep.base.task)
+        if shared.data.label_folder is None or getattr(shared.oracle, "keeps", False):
             return 0
         asked = self.options.oracle_workers
         return default_workers(ray.cluster_resources().get("CPU", 0.0)) if asked is None else asked

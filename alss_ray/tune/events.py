@@ -9,7 +9,7 @@ from ray import tune
 from alss_ray.display import SweepDisplay
 from alss_ray.space import Point
 from alss_ray.tune.keeping import LOST
-from alss_ray.tune.trial import AULC, FAILURE, FINISHED
+from alss_ray.tune.trial import AULC, FAILURE, FINISHED, WAITING
 
 
 class Events(tune.Callback):
@@ -29,6 +29,8 @@ class Events(tune.Callback):
     ) -> None:
         if FAILURE in result:
             self.display.failed(trial.trial_id, result[FAILURE])
+        elif WAITING in result:
+            self.display.waits(trial.trial_id, result[WAITING])
         elif LOST not in result:
             self.display.reported(trial.trial_id, result["rounds"], result["labels"], result[AULC])
 

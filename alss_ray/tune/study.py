@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from alss_ray.places import Place
@@ -17,7 +18,7 @@ from alss_ray.space import Choice, Point
 from alss_ray.sweep import Confirmation, Sweep
 from alss_ray.tune.keeping import LOST, StudyFile
 from alss_ray.tune.stopping import LabelHalving
-from alss_ray.tune.trial import AULC, FAILURE, FINISHED, STEPS
+from alss_ray.tune.trial import AULC, FAILURE, FINISHED, STEPS, WAITING
 from alss_ray.tune.warm import WARM, distribution
 
 
@@ -69,7 +70,7 @@ class StudyTrials:
             sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
         )
         self.algorithm.scheduler, self.algorithm.file = self.scheduler, file
-        self.algorithm.shares = self._shares()
+        self.algorithm.shares, self.algorithm.running = self._shares(), set()
 
     @property
     def num_samples(self) -> int:
@@ -135,12 +136,19 @@ class StudySearch(OptunaSearch):
     file: StudyFile
     shares: deque[Point]
     """What is fixed of the trials to come. They join the queue one by one: Optuna reads all of it for every trial."""
+    slots: int = 1
+    """Trials at once at most. One that waits for people keeps its slot: others could not learn from it."""
+    running: set[str]
+    waiting: int = 0
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> Any:  # its base class leaves out Tune's word for the end
+        if self.waiting and self.waiting + len(self.running) >= self.slots:
+            return None if self.running else Searcher.FINISHED
+        self.running.add(trial_id)
         study: Any = self._ot_study  # None to its base class's types
         if self.shares:
             study.enqueue_trial(dict(self.shares.popleft()))
-        point: dict[str, Any] | None = super().suggest(trial_id)
+        point = super().suggest(trial_id)
         self.file.keep()
         return point
 
@@ -152,7 +160,10 @@ class StudySearch(OptunaSearch):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        if result is not None and LOST in result:
+        self.running.discard(trial_id)
+        if result is not None and WAITING in result:
+            self.waiting += 1
+        if result is not None and (LOST in result or WAITING in result):
             return
         if error or (result is not None and FAILURE in result):
             super().on_trial_complete(trial_id, None, error=True)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from ray import tune
 
 from alss_ray import reading, results
 from alss_ray.catalogue import experiment_from
-from alss_ray.config import Experiment, ExperimentFailed, Scalar, UsageError
+from alss_ray.config import Experiment, ExperimentFailed, Scalar, UsageError, Waiting
 from alss_ray.experiment import Run
 from alss_ray.files import StoreError, locked
 from alss_ray.generators.desk import DeskSource
@@ -28,6 +29,7 @@ from alss_ray.tune.keeping import LOST
 AULC = "aulc"
 FAILURE = "failure"
 FINISHED = "finished"
+WAITING = "waiting"  # in a trial's report: the keys of the images for whose labels it waits
 STEPS = "steps"
 
 
@@ -50,7 +52,8 @@ def trial(config: dict[str, Any], work: Work, shared: Materials, folder: Place, 
     It reports after every round, as means over the seeds: `aulc`, `oracle_seconds`, `rounds` and `labels` bought
     (sums over the seeds), whether it is `finished`, and `steps`: (labels, AULC up to there) for this round, or
     for all rungs passed. A failure of the experiment's own is reported, not raised: Tune starts anew what raises.
-    So is what could not be kept, which ends the sweep.
+    So is what could not be kept, which ends the sweep, and what people have yet to label, which ends the trial until
+    the sweep is resumed.
     """
     cpus = tune.get_context().get_trial_resources().required_resources.get("CPU", 1)
     torch.set_num_threads(threads(cpus))
@@ -75,7 +78,12 @@ def trial(config: dict[str, Any], work: Work, shared: Materials, folder: Place, 
             caller = tune.get_context().get_trial_id()
             for each in experiments:
                 turns.enter_context(_turn(each, folder, source, caller))
-            _advance([_Replicate(Run(each, shared, folder, source), work) for each in experiments], work)
+            begin = [
+                functools.partial(_Replicate.of, each, shared, folder, source, work) for each in experiments
+            ]
+            _advance(_all(begin), work)
+    except Waiting as waiting:
+        tune.report({**failed, WAITING: sorted(waiting.keys)})
     except StoreError as error:
         tune.report({**failed, LOST: str(error)})
     except (UsageError, ExperimentFailed) as error:
@@ -105,8 +113,36 @@ def _turn(
     return source.turn(experiment.identity, caller)
 
 
+Result = TypeVar("Result")
+
+
+def _all(work: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Do all of it, also where some has to wait: people are asked at once for what all seeds want of them.
+
+    Raises:
+        Waiting: for everything that is missing.
+    """
+    done: list[Result] = []
+    waits: list[Waiting] = []
+    for part in work:
+        try:
+            done.append(part())
+        except Waiting as waiting:
+            waits.append(waiting)
+    if waits:
+        raise Waiting(str(waits[-1]), frozenset().union(*(each.keys for each in waits)), waits[-1].look)
+    return done
+
+
 class _Replicate:
     """One seed's experiment, a round at a time."""
+
+    @classmethod
+    def of(
+        cls, experiment: Experiment, shared: Materials, folder: Place, source: DeskSource, work: Work
+    ) -> _Replicate:
+        """The experiment as the folder holds it, or begun."""
+        return cls(Run(experiment, shared, folder, source), work)
 
     def __init__(self, run: Run, work: Work) -> None:
         self.run, self.done = run, run.state.t - 1
@@ -137,8 +173,7 @@ def _advance(replicates: Sequence[_Replicate], work: Work) -> None:
     rounds = replicates[0].run.experiment.rounds
     first = min(rounds, min(each.done for each in replicates) + 1)
     for t in range(first, rounds + 1):
-        for each in replicates:
-            each.reach(t)
+        _all([functools.partial(each.reach, t) for each in replicates])
         labels = [each.labels(t) for each in replicates]
         mean = statistics.fmean(each.aulc(t) for each in replicates)
         passed = [rung for rung in work.rungs if rung <= min(labels)]
