@@ -187,3 +187,18 @@ def test_a_warm_start_adds_what_lies_in_the_space(tmp_path: Path, capsys: pytest
             earlier_trials(changed)
     with pytest.raises(UsageError, match="holds no search to start from"):
         earlier_trials(sweep(warm_start=tmp_path))
+
+
+def test_a_trial_that_waits_for_people_keeps_its_slot_and_is_taken_up_again(tmp_path: Path) -> None:
+    trials = StudyTrials(sweep(trials=4), tmp_path)
+    trials.algorithm.slots = 2
+    waiting = {**report(float("nan"), 0, at=[]), "waiting": ["key"]}
+    points = [trials.algorithm.suggest(name) for name in "ab"]
+    trials.algorithm.on_trial_complete("a", waiting)
+    assert trials.algorithm.suggest("c") is None  # b may still end otherwise
+    trials.algorithm.on_trial_complete("b", waiting)
+    assert trials.algorithm.suggest("c") == "FINISHED"
+    assert states(trials) == ["RUNNING", "RUNNING"]
+    again = StudyTrials(sweep(trials=4), tmp_path)
+    assert again.left == 4
+    assert [again.algorithm.suggest(name) for name in "de"] == points
