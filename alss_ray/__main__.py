@@ -1,4 +1,5 @@
-"""python -m alss_ray run ...: one experiment in this process, without Ray; label ...: stress maps of mask files."""
+"""python -m alss_ray run ...: one experiment in this process, without Ray; label ...: stress maps of mask files;
+suggest ...: what to annotate next in a folder of images."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from alss_ray import cli, results
 from alss_ray.config import Settings, UsageError, Waiting, flatten
 from alss_ray.label import label
 from alss_ray.places import Place
+from alss_ray.suggest import suggest
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "label": label}
+COMMANDS = {"run": run, "label": label, "suggest": suggest}
 
 
 def main() -> int:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from alss_ray import rng
-from alss_ray.config import Experiment, UsageError, component_name
+from alss_ray.config import Experiment
 from alss_ray.devices import chosen
 from alss_ray.generators.base import Embedding
 from alss_ray.generators.store import GeneratorSource, Request
@@ -32,7 +31,7 @@ from alss_ray.tasks.image_files import whole
 from alss_ray.tasks.images import UNKNOWN
 from alss_ray.training import evaluate, fresh_learners, train
 
-HELD_OUT, FEWEST = 0.2, 25
+HELD_OUT, FEWEST = 0.2, 50
 """The share of the labels that F's accuracy is measured on, where there are that many."""
 SHOWN = 512
 """Pixels that the longer side of an image has at most, as people see it."""
@@ -99,10 +98,12 @@ class Adviser:
         size = round(HELD_OUT * len(rows))
         [(network, _), *_] = self._trained(rows[size:])
         held = rows[:size].to(self.device)
-        return evaluate(network, self.images[held], self.known.targets.to(self.device)[held], self.task).metric, size
+        return evaluate(
+            network, self.images[held], self.known.targets.to(self.device)[held], self.task
+        ).metric, size
 
     def suggestions(self, count: int) -> list[Suggestion]:
-        """The next images to label, as the strategy has them; at random, and without reasons, before the first label."""
+        """The next images to label, by the strategy; before the first label at random, and without reasons."""
         experiment, known = self.experiment, self.known
         draws = rng.stream(experiment.seed, "proposal", known.round, 0)
         labelled = self._set(known.labelled)
@@ -132,7 +133,7 @@ class Adviser:
         found = []
         for k, index in enumerate(query.indices.tolist()):
             name = self.known.names[index]
-            image = whole(self.task.images.expanduser() / name, self.task.channels, SHOWN)
+            image = whole(self.task.images.expanduser() / name, SHOWN, self.task.channels)
             key = hashlib.sha256(name.encode() + image.tobytes()).hexdigest()
             found.append(
                 Suggestion(key, image, index, name, "suggest", self.known.round, why[k] if why else Why())

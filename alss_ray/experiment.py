@@ -348,7 +348,7 @@ class Run:
 
     def _write_errands(self, t: int, n_labels: int, answer: Answer) -> None:
         about = {"t": t, "n_labels": n_labels}
-        rows = [about | {"position": k} | row for k, row in enumerate(answer.errands)]
+        rows = [about | {"ordinal": k} | row for k, row in enumerate(answer.errands)]
         self.writer.write("labels", rows)
 
     def _write_curve(self) -> None:

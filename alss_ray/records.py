@@ -203,7 +203,7 @@ FAILURE_ONLY: tuple[Column, ...] = (
     RECORDED_AT,
 )
 LABEL_ONLY: tuple[Column, ...] = (
-    ("position", pa.int32(), "place among the images that people were asked for in round t, from 0"),
+    ("ordinal", pa.int32(), "place among the images that people were asked for in round t, from 0"),
     ("sample", pa.int64(), "position of the image in D, -1 for a synthesised one"),
     ("label", pa.int32(), "the class that came back; null for a refusal, and where labels are maps"),
     ("refusal", pa.string(), "why there is no label; null where there is one"),
@@ -250,7 +250,7 @@ KEYS = {
     "generators": ("experiment", "t"),
     "pictures": ("experiment", "t"),
     "failures": ("experiment", "t"),
-    "labels": ("experiment", "t", "position"),
+    "labels": ("experiment", "t", "ordinal"),
 }
 
 _TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}

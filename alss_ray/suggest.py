@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +77,10 @@ def suggest(argv: Sequence[str]) -> int:
         people.ask(adviser.suggestions(options.count))
     if accuracy is not None:
         share, of = accuracy
-        print(f"The network gets {share:.0%} of {of} labels right that were kept from it.")
+        error = math.sqrt(share * (1 - share) / of)
+        print(
+            f"The network gets {share:.0%} ± {error:.0%} of labels right: {of} were kept from it to measure that."
+        )
     print(f"To be labelled: {people.where}; index.html there shows the images.")
     print("Give the same command again when some are: labels in that folder are taken in.")
     return 0

@@ -35,10 +35,10 @@ class Pace:
     @property
     def told(self) -> str:
         """In a sentence."""
-        how = "their time on it as the labelling tool measured it" if self.measured else "time by the clock, from asking"
+        how = "as the labelling tool measured it" if self.measured else "by the clock, from asking on"
         skipped = f" and skipped {self.skipped:,}" if self.skipped else ""
         return (
-            f"People gave {self.labels:,} labels{skipped} in {self.hours:.3g} hours ({how}): {self.per_hour:.3g} labels "
+            f"People gave {self.labels:,} labels{skipped} in {self.hours:.3g} hours, {how}: {self.per_hour:.3g} labels "
             f"an hour. Half of them came within {self.turnaround:.3g} hours."
         )
 

@@ -100,5 +100,5 @@ def test_trials_that_wait_for_the_same_images_ask_once_and_go_on_together(tmp_pa
     assert {row["t"] for row in records["labels"]} == {0, 1, 2}
     first = [row for row in records["labels"] if row["t"] == 1]
     assert len({row["experiment"] for row in first}) == 2
-    assert len({row["asker"] for row in first if row["position"] == 0}) == 1
+    assert len({row["asker"] for row in first if row["ordinal"] == 0}) == 1
     assert sum(row["oracle_bought"] for row in records["rounds"] if row["t"] == 1) == 10

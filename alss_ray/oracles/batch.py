@@ -51,6 +51,8 @@ class Entry:
     """Its file's name without the suffix."""
     key: str
     asker: str
+    name: str = ""
+    """What it is called in D; empty where it has no name."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Batch:
         """File, image and how its label is read (None for a skip); adds what is wrong with whole files."""
         for path in sorted(self.folder.glob("*.csv")):
             try:
-                rows = _rows(path)
+                rows = read_table(path)
             except UsageError as error:
                 complaints.append(str(error))
                 continue
@@ -124,6 +126,28 @@ class Batch:
             for path in sorted((self.folder / LABELS).glob("*")):
                 if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
                     yield path, path.stem, functools.partial(_map, path, wanted)
+
+
+def read_table(path: Path) -> list[tuple[str, str]]:
+    """Image and label of each row of a CSV file, as spreadsheets write them: any separator, with or without a BOM.
+
+    Raises:
+        UsageError: it is no table with these columns.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", errors="replace")
+    head = text.split("\n", 1)[0]
+    table = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=head.count))
+    try:
+        names = [name.strip().lower() for name in next(table, [])]
+        image, label = names.index("image"), names.index("label")
+        rows = [row for row in table if len(row) > max(image, label)]
+    except (ValueError, csv.Error) as error:
+        raise UsageError(f"{path}: it is no table with the columns image and label ({error}).") from error
+    return [(row[image].strip(), row[label].strip()) for row in rows]
 
 
 def write_batch(folder: Path, suggestions: Sequence[Suggestion], wanted: Wanted, question: str) -> None:
@@ -144,7 +168,8 @@ def write_batch(folder: Path, suggestions: Sequence[Suggestion], wanted: Wanted,
         page = contact_sheet(folder.name, names, suggestions, wanted, question)
         (part / PAGE).write_text(page, encoding="utf-8")
         entries = [
-            {"image": n, "key": s.key, "asker": s.asker} for n, s in zip(names, suggestions, strict=True)
+            {"image": n, "key": s.key, "asker": s.asker, "name": s.name}
+            for n, s in zip(names, suggestions, strict=True)
         ]
         about = {"asked": time.time(), "question": question, "images": entries}
         (part / ASKED).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -168,24 +193,6 @@ def _manifest(names: Sequence[str], suggestions: Sequence[Suggestion], wanted: W
         row |= {"image": f"{name}.png", "round": suggestion.round, "name": suggestion.name}
         table.writerow(row | {"position": suggestion.index, "identity": suggestion.key})
     return text.getvalue()
-
-
-def _rows(path: Path) -> list[tuple[str, str]]:
-    """Image and label of each row of a table, as spreadsheets write them: any separator, with or without a BOM."""
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("cp1252", errors="replace")
-    head = text.split("\n", 1)[0]
-    table = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=head.count))
-    try:
-        names = [name.strip().lower() for name in next(table, [])]
-        image, label = names.index("image"), names.index("label")
-        rows = [row for row in table if len(row) > max(image, label)]
-    except (ValueError, csv.Error) as error:
-        raise UsageError(f"{path}: it is no table with the columns image and label ({error}).") from error
-    return [(row[image].strip(), row[label].strip()) for row in rows]
 
 
 def _cell(text: str, image: str, wanted: Wanted) -> Tensor | None:

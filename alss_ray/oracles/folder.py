@@ -31,7 +31,7 @@ class FolderAnnotators:
     def where(self) -> str:
         """The batches that lack labels, with how many they have."""
         there, lacking = self.returned().verdicts, []
-        for batch in self._batches():
+        for batch in self.batches():
             if (done := sum(entry.key in there for entry in batch.entries)) < len(batch.entries):
                 lacking.append(f"{batch.folder} (has {done} of {len(batch.entries)})")
         return " and ".join(lacking) or str(self.inbox)
@@ -47,7 +47,7 @@ class FolderAnnotators:
             for left in self.inbox.glob(".*.part"):  # by a process that was killed
                 shutil.rmtree(left)
             self._check()
-            batches = self._batches()
+            batches = self.batches()
             known = {entry.key for batch in batches for entry in batch.entries}
             new = {s.key: s for s in suggestions if s.key not in known}
             if new:
@@ -63,7 +63,7 @@ class FolderAnnotators:
             UsageError: the inbox is another question's.
         """
         self._check()
-        parts = [batch.returned(self.wanted) for batch in self._batches()]
+        parts = [batch.returned(self.wanted) for batch in self.batches()]
         verdicts = {key: verdict for part in parts for key, verdict in part.verdicts.items()}
         return Returned(verdicts, [complaint for part in parts for complaint in part.complaints])
 
@@ -82,6 +82,6 @@ class FolderAnnotators:
                 f"{self.inbox} is the inbox of another question ({path} says which); give another --inbox."
             )
 
-    def _batches(self) -> list[Batch]:
-        """In the order in which they were asked."""
+    def batches(self) -> list[Batch]:
+        """What was asked so far, in that order."""
         return [Batch.read(path.parent) for path in sorted(self.inbox.glob(f"[0-9]*/{ASKED}"))]

@@ -35,7 +35,9 @@ class Annotations(ImageTask):
         if self.classes is not None:
             return tuple(dict.fromkeys(name.strip() for name in self.classes.split(",") if name.strip()))
         if self.labels is None:
-            raise UsageError("Nothing says which classes there are; give --classes cat,dog or a --labels file.")
+            raise UsageError(
+                "Nothing says which classes there are; give --classes cat,dog or a --labels file."
+            )
         return tuple(sorted({label for _, label in self._rows() if label != SKIP}))
 
     def _known(self, names: Sequence[str]) -> Mapping[str, str]:
@@ -49,11 +51,17 @@ class Annotations(ImageTask):
             found = [places[image]] if image in places else short.get(image, [])
             if len(found) != 1:
                 what = f"is the name of {len(found)} files" if found else "is no file"
-                raise UsageError(f"{self.labels} names {image!r}, which {what} in {self.images}; mend that row.")
+                raise UsageError(
+                    f"{self.labels} names {image!r}, which {what} in {self.images}; mend that row."
+                )
             if label not in (*classes, SKIP):
-                raise UsageError(f"{self.labels} calls {image!r} {label!r}; the classes are {', '.join(classes)}.")
+                raise UsageError(
+                    f"{self.labels} calls {image!r} {label!r}; the classes are {', '.join(classes)}."
+                )
             if known.setdefault(found[0], label) != label:
-                raise UsageError(f"{self.labels} calls {image!r} {known[found[0]]!r} and {label!r}; leave one.")
+                raise UsageError(
+                    f"{self.labels} calls {image!r} {known[found[0]]!r} and {label!r}; leave one."
+                )
         return {name: label for name, label in known.items() if label != SKIP}
 
     def _rows(self) -> list[tuple[str, str]]:

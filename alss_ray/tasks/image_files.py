@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from alss_ray.config import UsageError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+BILINEAR = Image.Resampling.BILINEAR
 NAMED = 10  # unusable images that a message names; it counts the others
 
 Channels = Literal[3, 1]
@@ -104,6 +105,23 @@ def decoded(content: Path | bytes, side: int, channels: int) -> np.ndarray:
     Raises:
         UsageError: it is damaged, of another format, or more than one picture.
     """
+    return _array(content, side, channels, lambda image: ImageOps.pad(image, (side, side), BILINEAR))
+
+
+def whole(content: Path | bytes, most: int, channels: int) -> np.ndarray:
+    """One image for people to look at, uint8 `C x H x W`: as `decoded`, but in its own shape, and no larger than `most`
+    pixels a side. Raises the same."""
+    return _array(
+        content,
+        most,
+        channels,
+        lambda image: ImageOps.contain(image, (most, most), BILINEAR) if max(image.size) > most else image,
+    )
+
+
+def _array(
+    content: Path | bytes, side: int, channels: int, fit: Callable[[Image.Image], Image.Image]
+) -> np.ndarray:
     mode = "L" if channels == 1 else "RGB"
     try:
         with Image.open(
@@ -112,11 +130,9 @@ def decoded(content: Path | bytes, side: int, channels: int) -> np.ndarray:
             if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {pages} pictures, one is wanted")
             image.draft(mode, (2 * side, 2 * side))  # a large JPEG is decoded at a fraction of its size
-            plain = _eight_bit(ImageOps.exif_transpose(image)).convert(mode)
-        fitted = ImageOps.pad(plain, (side, side), Image.Resampling.BILINEAR)
+            array = np.asarray(fit(_eight_bit(ImageOps.exif_transpose(image)).convert(mode)))
     except Exception as error:  # damaged files make Pillow raise anything at all
         raise UsageError(f"It cannot be read as an image ({' '.join(str(error).split())}).") from error
-    array = np.asarray(fitted)
     return array[None] if channels == 1 else array.transpose(2, 0, 1)
 
 
