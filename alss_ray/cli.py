@@ -82,9 +82,7 @@ def parse(
     kinds = {role: find(role, getattr(named, role)) for role in ROLES}
     if not kinds["strategy"].needs_embedding:  # type: ignore[attr-defined]
         del kinds["generator"]
-    suited: dict[str, Any] = dict(getattr(kinds["task"], "defaults", {}))
-    suited |= suited.get(named.generator, {}) | suited.get(purpose, {})
-    suited = {name: value for name, value in suited.items() if not isinstance(value, Mapping)}
+    suited = suited_values(kinds["task"], named.generator, purpose)
     own_part = type(options).__name__.removesuffix("Options").lower()
     parts = {own_part: type(options), "components": Components, "experiment": Settings, **kinds}
     fields: list[Any] = []
@@ -119,6 +117,13 @@ def parse(
     flags = {word.split("=")[0] for word in argv if word.startswith("--")}
     given = frozenset(flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags)
     return Parsed(chosen, experiment, given)
+
+
+def suited_values(task: Any, generator: str, purpose: str = "") -> dict[str, Any]:
+    """The values that suit a task, or its class, and the generator of this name: those of `Task.defaults`."""
+    suited: dict[str, Any] = dict(getattr(task, "defaults", {}))
+    suited |= suited.get(generator, {}) | suited.get(purpose, {})
+    return {name: value for name, value in suited.items() if not isinstance(value, Mapping)}
 
 
 @TYPES.primitive_rule

@@ -36,8 +36,10 @@ def chosen(name: str | None = None) -> torch.device:
 
 
 def prepare(device: torch.device) -> None:
-    """Let a GPU take its fastest convolutions and TensorFloat-32, unless it is to be deterministic."""
+    """Make a GPU the current one, and let it take the fastest convolutions and TensorFloat-32."""
     if device.type == "cuda":
+        if device.index is not None:
+            torch.cuda.set_device(device)  # faiss searches on the current one
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         torch.set_float32_matmul_precision("high")
 

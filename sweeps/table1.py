@@ -3,14 +3,20 @@
 A seed gives all arms the same validation set, initialisation and batches, and, but for the arms that synthesise
 their first round, the same first round. The controls step as far in a random direction, or not at all, so that a
 gain over them is the gradient's. On a task whose oracle labels synthesised images (ivus) SI and fresh draws are
-rows, too, and a network trained on the whole pool is the reference.
+rows, too, and a network trained on the whole pool is the reference. `--generators vae alpha_gan --latent-dims 3 16 64`
+has every arm that uses a latent space once for each.
 """
 
 import dataclasses
+import itertools
 import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from alss_ray import cli, reading
-from alss_ray.config import Experiment, UsageError
+from alss_ray.catalogue import find
+from alss_ray.config import Experiment, UsageError, component_name
 from alss_ray.display import print_table
 from alss_ray.materials import materials
 from alss_ray.places import Place
@@ -21,8 +27,39 @@ from alss_ray.sweep import PairedOptions, Sweep, replicated, run_and_show, side_
 from alss_ray.table1 import Rows, table1
 
 
-def arms(base: Experiment) -> dict[str, Experiment]:
-    """The rows of the table, by name."""
+@dataclass(frozen=True)
+class Table1Options(PairedOptions):
+    """Where the runs go, what they run on, and which latent spaces."""
+
+    generators: tuple[str, ...] = ()
+    """Generators, each a set of arms with what suits it on the task; the one of --generator unless given."""
+    latent_dims: tuple[int, ...] = ()
+    """Values of n, each a set of arms; that of --latent-dim unless given."""
+
+
+def spaces(base: Experiment, options: Table1Options, given: Collection[str]) -> dict[str, Any]:
+    """The generators of the arms by what tells them apart, nothing where there is one."""
+    generators = [_of_kind(base, name, given) for name in options.generators] or [base.generator]
+    dims = options.latent_dims or (base.generator.latent_dim,)
+    found = [dataclasses.replace(g, latent_dim=n) for g, n in itertools.product(generators, dims)]
+    if len(found) == 1:
+        return {"": found[0]}
+    return {f", {component_name(generator)} n = {generator.latent_dim}": generator for generator in found}
+
+
+def _of_kind(base: Experiment, name: str, given: Collection[str]) -> Any:
+    """A generator of this name: the base's where it is of that kind, else what suits the task and what was given."""
+    kind = find("generator", name)
+    if isinstance(base.generator, kind):
+        return base.generator
+    own = {f.name for f in dataclasses.fields(kind)}
+    suited = {key: value for key, value in cli.suited_values(base.task, name).items() if key in own}
+    common = {key: value for key, value in vars(base.generator).items() if key in own and key in given}
+    return kind(**{**suited, **common})
+
+
+def arms(base: Experiment, options: Table1Options, given: Collection[str] = ()) -> dict[str, Experiment]:
+    """The rows of the table, by name; `given` names the options that stood on the command line."""
     alpha = base.strategy.alpha
     snn = base.strategy if isinstance(base.strategy, Snn) else Snn(alpha)
     random = dataclasses.replace(base, strategy=Random(), generator=None)
@@ -40,11 +77,13 @@ def arms(base: Experiment) -> dict[str, Experiment]:
             "SNN": snn,
         }
     return {"random": random} | {
-        name: dataclasses.replace(base, strategy=strategy) for name, strategy in strategies.items()
+        f"{name}{space}": dataclasses.replace(base, strategy=strategy, generator=generator)
+        for space, generator in spaces(base, options, given).items()
+        for name, strategy in strategies.items()
     }
 
 
-def show(folder: Place, base: Experiment, seeds: range) -> None:
+def show(folder: Place, base: Experiment, made: Mapping[str, Experiment], seeds: range) -> None:
     """Print the test metric's mean and standard deviation over the seeds, beside the paper's rows."""
     rows = reading.read("rounds", [folder]).table.to_pylist()
 
@@ -53,17 +92,18 @@ def show(folder: Place, base: Experiment, seeds: range) -> None:
         return [row for row in rows if row["experiment"] in wanted]
 
     known = whole_pool(base, materials(base.task).data)
-    made = table1(
-        {name: of(arm) for name, arm in arms(base).items()},
+    dims = sorted({arm.generator.latent_dim for arm in made.values() if arm.generator is not None})
+    table = table1(
+        {name: of(arm) for name, arm in made.items()},
         of(known) if known else (),
-        f"n = {base.generator.latent_dim}, α = {base.strategy.alpha}, {base.iterations} iterations a round.",
+        f"n = {', '.join(map(str, dims))}, α = {base.strategy.alpha}, {base.iterations} iterations a round.",
     )
-    print_table(made.title, made.columns, made.body, made.caption)
+    print_table(table.title, table.columns, table.body, table.caption)
 
 
 def work() -> int:
     """Parse, run, print."""
-    parsed = cli.parse(PairedOptions(), __doc__ or "", sys.argv[1:], "python sweeps/table1.py")
+    parsed = cli.parse(Table1Options(), __doc__ or "", sys.argv[1:], "python sweeps/table1.py")
     base, options = parsed.experiment, parsed.options
     if not isinstance(base.strategy, Stepping) or base.strategy.direction != "gradient":
         raise UsageError(
@@ -71,9 +111,10 @@ def work() -> int:
         )
     seeds = range(base.seed, base.seed + options.seeds)
     known = whole_pool(base, materials(base.task).data)
-    listed = side_by_side([*arms(base).values(), *([known] if known else [])], seeds)
+    made = arms(base, options, parsed.given)
+    listed = side_by_side([*made.values(), *([known] if known else [])], seeds)
     sweep = Sweep("table1", options, base, experiments=listed)
-    return run_and_show(sweep, lambda outcome: show(outcome.folder, base, seeds))
+    return run_and_show(sweep, lambda outcome: show(outcome.folder, base, made, seeds))
 
 
 if __name__ == "__main__":

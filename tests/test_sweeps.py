@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -16,10 +18,12 @@ from pathlib import Path
 
 import optuna
 import pytest
-from helpers import buyers, lasting, sold
+from helpers import buyers, lasting, sold, tiny
 from sweeping import environment, states, sweep, until
 
 from alss_ray import reading
+from alss_ray.generators import AlphaGan
+from alss_ray.tasks import Digits
 
 
 def test_table_1_shows_its_records(tmp_path: Path) -> None:
@@ -37,6 +41,25 @@ def test_table_1_shows_its_records(tmp_path: Path) -> None:
     assert len(sold(tmp_path / "ledger")) == 8 * (30 + 30)
     generators = {(row["generator_key"], row["experiment"]) for row in rows if row["generator_trained"]}
     assert len(generators) == 1, "one generator is trained and shared by all arms and seeds"
+
+
+def test_table_1_has_the_arms_of_every_latent_space_that_is_asked_for() -> None:
+    table1 = runpy.run_path(str(Path(__file__).parents[1] / "sweeps" / "table1.py"))
+    base = tiny()
+    options = table1["Table1Options"](generators=("vae", "alpha_gan"), latent_dims=(3, 16))
+    arms = table1["arms"](base, options)
+    assert len(arms) == 1 + 2 * 2 * 3
+    assert arms["random"].generator is None
+    assert arms["SNN, vae n = 16"].generator == dataclasses.replace(base.generator, latent_dim=16)
+    gan = arms["SNN, random direction, alpha_gan n = 3"].generator
+    # What suits the task, and not the variational auto-encoder's own learning rate.
+    assert gan == AlphaGan(latent_dim=3, generator_iterations=Digits.defaults["generator_iterations"])
+    assert [*table1["arms"](base, table1["Table1Options"]())] == [
+        "random",
+        "SNN",
+        "SNN, random direction",
+        "SNN, α = 0",
+    ]
 
 
 @pytest.fixture(scope="module")
