@@ -82,7 +82,8 @@ class GeneratorDesk:
 
     async def keep(self, key: str, snapshot: bytes) -> None:
         """The caller has come this far: whoever takes the training over goes on from there."""
-        await asyncio.to_thread(self.store.snapshot(key).write, snapshot)
+        if await asyncio.to_thread(self.store.content, key) is None:  # else it comes late
+            await asyncio.to_thread(self.store.snapshot(key).write, snapshot)
 
     async def unfinished(self, key: str) -> bytes | None:
         """The last snapshot of the training; None where there is none."""

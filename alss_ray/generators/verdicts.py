@@ -13,15 +13,13 @@ from alss_ray.places import Place
 Row = dict[str, Any]
 
 COLUMNS = (
-    "generator", "key", "experiments", "rebuilt / mean image", "sd of E(D)", "energy", "same class nearby / chance",
-    "F agrees", "leaves the data", "stuck",
+    "generator", "key", "runs", "error (mean)", "sd of E(D)", "energy", "near (chance)", "F agrees", "left", "stuck",
 )  # fmt: skip
 CAPTION = (
-    "rebuilt: root mean squared error of G(E(x)) on test images, beside that of the mean image. sd of E(D): the least "
-    "and the largest standard deviation, 1 for N(0, I); energy: its coefficient, 0 for N(0, I). same class nearby: "
-    "share of the nearest validation samples, beside chance. F agrees: metric of F(G(E(x))) with F(x) as the label. Of "
-    "steps of length α along the gradient, shares that end outside the data, and that reach no other sample. "
-    "Pictures: python analysis/generators.py"
+    "error: root mean square of G(E(x)) - x on test images, and that of the mean image. sd of E(D): the least and the "
+    "largest, 1 for N(0, I); energy: its coefficient, 0 for N(0, I). near: share of the nearest validation samples "
+    "that are of the same class. F agrees: metric of F(G(E(x))) with F(x) as the label. Of steps of length α along the "
+    "gradient, shares that left the data, and that reach no other sample. Pictures: python analysis/generators.py"
 )
 
 
@@ -43,10 +41,10 @@ def print_generators(folder: Place) -> None:
             f"{rows[0]['generator']}, n = {rows[0]['latent_dim']}",
             key[:8],
             str(len(rows)),
-            f"{mean(rows, 'reconstruction_rmse', 3)} / {mean(rows, 'mean_image_rmse', 3)}",
+            f"{mean(rows, 'reconstruction_rmse', 3)} ({mean(rows, 'mean_image_rmse', 3)})",
             f"{mean(rows, 'code_sd_least')} - {mean(rows, 'code_sd_most')}",
             mean(rows, "energy_coefficient", 3),
-            f"{mean(rows, 'near_same_class')} / {mean(rows, 'near_by_chance')}",
+            f"{mean(rows, 'near_same_class')} ({mean(rows, 'near_by_chance')})",
             mean(rows, "decoded_agreement", 3),
             mean(rows, "gradient_left_share"),
             mean(rows, "gradient_stuck_share"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -157,7 +158,7 @@ def _contradictions(images: Tensor, samples: Sequence[Sample], faults: Mapping[i
     for k, sample in enumerate(samples):
         if sample.label is None or k in faults:
             continue
-        other = first.setdefault(images[k].numpy().tobytes(), k)
+        other = first.setdefault(hashlib.sha256(images[k].numpy().tobytes()).digest(), k)
         if samples[other].label != sample.label:
             for one, another in ((k, other), (other, k)):
                 found[one] = (
