@@ -9,6 +9,7 @@ from alss_ray.strategies.core_set import CoreSet
 from alss_ray.strategies.entropy import Entropy
 from alss_ray.strategies.gradient_length import GradientLength
 from alss_ray.strategies.latent_core_set import LatentCoreSet
+from alss_ray.strategies.latent_margin import LatentMargin
 from alss_ray.strategies.lcmd import Lcmd
 from alss_ray.strategies.least_confidence import LeastConfidence
 from alss_ray.strategies.margin import Margin
@@ -33,6 +34,7 @@ STRATEGIES: dict[str, type] = {
         Bald,
         Badge,
         ClusterMargin,
+        LatentMargin,
         # among real samples, for anything
         CoreSet,
         LatentCoreSet,
