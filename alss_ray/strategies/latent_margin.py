@@ -16,6 +16,7 @@ It differs from Cluster-Margin (Citovsky et al. 2021) in where it clusters, in t
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ import faiss
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from alss_ray.config import UsageError, at_least
@@ -97,9 +99,10 @@ def first_of_clusters(points: Tensor, hardness: Tensor, count: int, seed: int) -
 
     The points come in the order of their hardness, which weights the clusters.
     """
-    cluster = KMeans(count, n_init=1, max_iter=ITERATIONS, random_state=seed).fit_predict(
-        points.numpy(), sample_weight=hardness.clamp(min=CERTAIN).numpy()
-    )
+    k_means = KMeans(count, n_init=1, max_iter=ITERATIONS, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: see below
+        cluster = k_means.fit_predict(points.numpy(), sample_weight=hardness.clamp(min=CERTAIN).numpy())
     leads = np.zeros(len(points), bool)
     leads[np.unique(cluster, return_index=True)[1]] = True
     # A cluster may have lost all its points to others; the hardest that lead none stand in.
