@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -57,7 +58,9 @@ def test_the_hardest_of_each_cluster_is_taken() -> None:
 
 def test_clusters_that_lost_their_points_are_made_up_for_by_the_hardest() -> None:
     points = torch.zeros(6, 2)  # one place, so one cluster
-    chosen = first_of_clusters(points, torch.ones(6, dtype=torch.float64), 4, 0)  # and no warning
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen = first_of_clusters(points, torch.ones(6, dtype=torch.float64), 4, 0)
     assert chosen.tolist() == [0, 1, 2, 3]
 
 
