@@ -8,6 +8,7 @@ from typing import Any
 
 from _arms import FACTS, MOST_ARMS
 from _paired import ArmResult, Comparison, Difference, Saving, compare
+from _people import Pace
 from _report_charts import MOST_SERIES, Axes, Series, xy
 from _report_page import Cell, Chart, Note, Section, Table
 from _report_source import Source, listed
@@ -139,15 +140,17 @@ def _saved(source: Source, found: Comparison, measure: str) -> Table:
     for level in thinned(sorted(set().union(*levels), reverse=not found.higher_is_better), MOST_ROWS):
         needed = next(row[level].baseline_labels for row in levels if level in row)
         row = [source.spread(level, None), Cell(f"{needed:,.0f}", needed)]
-        body.append([*row, *(_saving(at.get(level)) for at in levels)])
+        body.append([*row, *(_saving(at.get(level), source.pace) for at in levels)])
     columns = ["level", f"labels of {found.baseline}", *(arm.name for arm in found.arms)]
     caption = (
         f"Labels saved in reaching the {measure} of {found.baseline}, 95 % intervals; below 0 more are needed"
     )
+    if source.pace:
+        caption += f"; in hours of annotation at {source.pace.per_hour:.3g} labels an hour"
     return Table(caption, columns, body)
 
 
-def _saving(saving: Saving | None) -> Cell | None:
+def _saving(saving: Saving | None, people: Pace | None) -> Cell | None:
     if saving is None:
         return None
     if saving.saved is None:
@@ -158,6 +161,8 @@ def _saving(saving: Saving | None) -> Cell | None:
             "not reached" if math.isinf(end) else f"{end:+,.0f}" for end in vars(saving.interval).values()
         )
         text += f" ({' to '.join(ends)})"
+    if people:
+        text += f", {saving.saved / people.per_hour:+.1f} h"
     return Cell(text, saving.saved)
 
 

@@ -30,6 +30,7 @@ def oracle(source: Source) -> Section:
     validation = source.one("select coalesce(sum(n_val_labels), 0)::bigint as n from trials")["n"]
     parts: list[Any] = [
         _table("Training labels", source.ask(calls)),
+        *([people.told] if (people := source.pace) else ()),
         "Calls are images sent to the oracle, replacements of refused ones included; a cache hit is a call whose "
         f"label a cache had. Beside them {validation:,} validation labels were bought.",
     ]

@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 from _lines import FEW, default_grouping
+from _people import COLUMNS, Pace, pace
 from _report_page import Cell
 from _shared import configuration_columns
 from _views import open_views
@@ -75,6 +76,11 @@ class Source:
     def one(self, sql: str) -> dict[str, Any]:
         """The one row that an SQL question gives."""
         return self.ask(sql)[0]
+
+    @cached_property
+    def pace(self) -> Pace | None:
+        """How fast people labelled; None where nobody did."""
+        return pace(self.table(f"select experiment, {', '.join(COLUMNS)} from labels"))
 
     def query(self, sql: str) -> str:
         """The command that asks this."""

@@ -20,7 +20,7 @@ from alss_ray.places import Place
 
 Meaning = tuple[str, str]  # unit, or '' for none; what it is
 
-RECORDS = ("rounds", "curves", "paths", "generators", "failures")
+RECORDS = ("rounds", "curves", "paths", "generators", "failures", "labels")
 VIEWS = (*RECORDS, "trials", "sweeps")
 WHICH = ("val", "test")
 WINDOW = "(partition by sweep, experiment order by t)"
@@ -119,6 +119,9 @@ UNITS = {
     "refusals": "images",
     "recorded_at": "UTC",
     "point_margin": "share of 1",
+    "margin": "share of 1",
+    "asked_at": TIME,
+    "came_at": TIME,
     **dict.fromkeys(("position", "stepped", "gap", *LATENT), "latent space's own"),
     **dict.fromkeys(
         (

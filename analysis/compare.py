@@ -27,10 +27,12 @@ import tyro
 from _arms import needed
 from _inference import Interval
 from _paired import ArmResult, AtRound, Comparison, Difference, Saving, compare
+from _people import COLUMNS, pace
 from _shared import guarded, read
 from _tables import plain
 from rich.markup import escape
 
+from alss_ray.config import UsageError
 from alss_ray.display import print_table
 from alss_ray.metrics import display_unit
 
@@ -56,11 +58,14 @@ class CompareOptions:
     allow: tuple[Literal["data", "network", "hardware", "validation"], ...] = ()
     """What may differ between paired runs: the task's data and test set, the number of the network's parameters,
     device and processor, the number of validation labels (which counts with --metric val_metric only)."""
+    labels_per_hour: float | None = None
+    """Labels that people give in an hour: labels saved are told in hours, too; what the records say of people who
+    labelled unless given."""
     format: Literal["text", "json"] = "text"
     """text for reading; json for machines, in the metric's own unit and full precision."""
 
 
-def print_comparison(found: Comparison) -> None:
+def print_comparison(found: Comparison, per_hour: float | None) -> None:
     """The verdict first, then what it rests on."""
     scale, unit = display_unit(found.metric)
     which = "validation" if found.column == "val_metric" else "test"
@@ -106,14 +111,15 @@ def print_comparison(found: Comparison) -> None:
                 f"{scale * level:.2f}{unit}",
                 f"{next(row[level] for row in levels if level in row).baseline_labels:.0f}",
                 *(
-                    _saving_cell(rows.get(level), len(arm.seeds))
+                    _saving_cell(rows.get(level), len(arm.seeds), per_hour)
                     for rows, arm in zip(levels, found.arms, strict=True)
                 ),
             ]
             for level in thinned(sorted(set().union(*levels), reverse=not found.higher_is_better))
         ],
         "Above 0 the arm needs fewer labels. Not reached: not within the labels compared; as an end of an interval: "
-        "not by too many of the resampled arms.",
+        "not by too many of the resampled arms."
+        + (f" Hours: {per_hour:.3g} labels an hour." if per_hour else ""),
     )
     everyone = list(found.wins)
     _print(
@@ -170,12 +176,14 @@ def _round_cell(row: AtRound | None, scale: float) -> str:
     return _difference(row, scale) + (" *" if row.adjusted_p <= 0.05 else "  ")
 
 
-def _saving_cell(saving: Saving | None, seeds: int) -> str:
+def _saving_cell(saving: Saving | None, seeds: int, per_hour: float | None) -> str:
     if saving is None:
         return "-"
     if saving.saved is None:
         return "not reached" + (f" (by {saving.reached:.0%} of resamples)" if seeds > 1 else "")
-    return f"{saving.saved:+.0f}" + (f" [{_ends(saving.interval)}]" if saving.interval else "")
+    interval = f" [{_ends(saving.interval)}]" if saving.interval else ""
+    hours = f" = {saving.saved / per_hour:+.1f} h" if per_hour else ""
+    return f"{saving.saved:+.0f}{interval}{hours}"
 
 
 def _ends(interval: Interval) -> str:
@@ -184,9 +192,10 @@ def _ends(interval: Interval) -> str:
     )
 
 
-def print_json(found: Comparison) -> None:
+def print_json(found: Comparison, per_hour: float | None) -> None:
     """All of it as one JSON object; what is not finite is null."""
-    print(json.dumps(plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
+    told = {**dataclasses.asdict(found), "labels_per_hour": per_hour}
+    print(json.dumps(plain(told), indent=1, ensure_ascii=False))
 
 
 def names_of(by: str | None) -> Sequence[str] | None:
@@ -196,10 +205,16 @@ def names_of(by: str | None) -> Sequence[str] | None:
 
 def work(options: CompareOptions) -> None:
     """Read, compare, print."""
-    columns = {"metric", "higher_is_better", *needed(options.metric)}
-    table = read(options.results, ("rounds",), columns, fields=True)["rounds"]
-    found = compare(table, options.metric, names_of(options.by), options.baseline, options.allow)
-    (print_json if options.format == "json" else print_comparison)(found)
+    if options.labels_per_hour is not None and not options.labels_per_hour > 0:
+        raise UsageError(f"--labels-per-hour is {options.labels_per_hour:g}; give a number above 0.")
+    columns = {"metric", "higher_is_better", *needed(options.metric), *COLUMNS}
+    tables = read(options.results, ("rounds", "labels"), columns, fields=True)
+    found = compare(tables["rounds"], options.metric, names_of(options.by), options.baseline, options.allow)
+    people, per_hour = pace(tables["labels"]), options.labels_per_hour
+    if per_hour is None and people:
+        found = dataclasses.replace(found, notes=(*found.notes, people.told))
+        per_hour = people.per_hour
+    (print_json if options.format == "json" else print_comparison)(found, per_hour)
 
 
 if __name__ == "__main__":

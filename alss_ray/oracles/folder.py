@@ -34,7 +34,8 @@ class FolderAnnotators:
         for batch in self.batches():
             if (done := sum(entry.key in there for entry in batch.entries)) < len(batch.entries):
                 lacking.append(f"{batch.folder} (has {done} of {len(batch.entries)})")
-        return " and ".join(lacking) or str(self.inbox)
+        *most, last = lacking or [str(self.inbox)]
+        return f"{', '.join(most)} and {last}" if most else last
 
     def ask(self, suggestions: Sequence[Suggestion]) -> None:
         """Make a batch of the images that are in none yet.
