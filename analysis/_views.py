@@ -120,6 +120,7 @@ UNITS = {
     "recorded_at": "UTC",
     "point_margin": "share of 1",
     "margin": "share of 1",
+    "gradient_norm": "the loss's own a unit of latent space",
     "asked_at": TIME,
     "came_at": TIME,
     **dict.fromkeys(("position", "stepped", "gap", *LATENT), "latent space's own"),

@@ -197,7 +197,7 @@ FORBIDDEN = {
     "selec t from rounds": 'syntax error at or near "selec"',
     "select t from rounds where (": "syntax error",
     "select stratgy from rounds": '"strategy"',
-    "select * from rownds": "no table rownds; the tables are rounds, curves, paths, generators, failures, labels, trials and",
+    "select * from rownds": "no table rownds; the tables are rounds, curves, paths, .*, labels, trials and",
     "select * from results": "no table results",
     "select avg(strategy) from rounds": "No function matches",
     "select cast(strategy as int) from rounds": "Could not convert",
