@@ -9,15 +9,16 @@ from typing import ClassVar
 
 from alss_ray.config import local
 from alss_ray.tasks.image_files import ImageFile, find_images
-from alss_ray.tasks.images import ImageTask, Sample
+from alss_ray.tasks.images import ImageSet, Sample
 
 
 @dataclass(frozen=True)
-class Folder(ImageTask):
+class Folder(ImageSet):
     """Your own images in a tree as torchvision's ImageFolder reads it: DIR/<class>/<anything>.png (JPEG, TIFF, ...).
 
     Where there is DIR/train it holds the classes, and nothing is read but it and DIR/test. DIR/test/<class>/... is
-    the test set; without it a share of the images is held out.
+    the test set; without it a share of the images is held out. Where people label (--oracle), images may lie in no
+    class's folder.
     """
 
     data_dir: Path = local(default=Path("data"))

@@ -17,6 +17,7 @@ from alss_ray.networks import named
 from alss_ray.oracles.dataset import DatasetOracle
 from alss_ray.tasks.base import Classification, TaskData
 from alss_ray.tasks.image_files import Channels, ImageFile, Unusable, read_images, usable
+from alss_ray.tasks.people import Annotated
 
 UNKNOWN = -1  # the class index of an image without a label
 
@@ -59,8 +60,6 @@ class ImageTask(Classification):
     architecture: str = "resnet18"
     """The target network: lenet, vgg16, resnet18, or your own class as package.module:Name, which is called with the
     numbers of channels and of classes."""
-    test_share: float = 0.2
-    """Share of the labelled images that is held out for testing, always the same, where no test set is set apart."""
     unusable: Unusable = "refuse"
     """Refuse a set with damaged or mislabelled images, or skip those; they are named either way."""
 
@@ -76,8 +75,6 @@ class ImageTask(Classification):
     def __post_init__(self) -> None:
         at_least(self.name, 4, side=self.side)
         named.check(self.architecture, self.side)
-        if not 0 < self.test_share < 1:
-            raise UsageError(f"{self.name}: test_share is {self.test_share}; give a number between 0 and 1.")
 
     def samples(self) -> Sequence[Sample]:
         """Every image there is, in an order that does not change.
@@ -90,25 +87,6 @@ class ImageTask(Classification):
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of their indices."""
         raise NotImplementedError
-
-    def load(self) -> TaskData:
-        """The images, split into D and a test set; every one of D must have a label."""
-        read = self.read()
-        if len(unlabelled := (read.targets == UNKNOWN).nonzero()[:, 0]):
-            raise UsageError(
-                f"{len(unlabelled)} of {len(read.targets)} images have no label (the first is "
-                f"{read.names[unlabelled[0]]}); give them one or take them out."
-            )
-        test = read.test if read.test.any() else self._held_out(read.targets)
-        kept = (~test).nonzero()[:, 0]
-        return TaskData(
-            read.images[kept],
-            read.images[test],
-            read.targets[test],
-            DatasetOracle(read.targets[kept]),
-            names=tuple(read.names[k] for k in kept),
-            classes=self.class_names(),
-        )
 
     def read(self) -> LabelledImages:
         """Every image that can be used, labelled or not.
@@ -134,15 +112,54 @@ class ImageTask(Classification):
             torch.tensor([samples[k].test for k in kept]),
         )
 
+    def network(self) -> nn.Module:
+        return named.build(self.architecture, self.channels, len(_class_names(self)), self.side)
+
+
+@dataclass(frozen=True)
+class ImageSet(Annotated, ImageTask):
+    """Images that experiments run on: with a test set, and with labels, but for those that people are asked for."""
+
+    test_share: float = 0.2
+    """Share of the labelled images that is held out for testing, always the same, where no test set is set apart."""
+
+    def __post_init__(self) -> None:
+        Annotated.__post_init__(self)
+        ImageTask.__post_init__(self)
+        if not 0 < self.test_share < 1:
+            raise UsageError(f"{self.name}: test_share is {self.test_share}; give a number between 0 and 1.")
+
+    def load(self) -> TaskData:
+        """The images, split into D and a test set; with stored labels every one of D must have one."""
+        read = self.read()
+        unlabelled = read.targets == UNKNOWN
+        if unlabelled.any() and self.oracle == self.own_oracle:
+            raise UsageError(
+                f"{int(unlabelled.sum())} of {len(unlabelled)} images have no label (the first is "
+                f"{read.names[unlabelled.nonzero()[0]]}); label them, remove them, or name an --oracle that labels."
+            )
+        if unlabelled.all():
+            raise UsageError(
+                f"None of the {len(unlabelled)} images has a label, so there is nothing to test on."
+            )
+        test = read.test if read.test.any() else self._held_out(read.targets)
+        kept = (~test).nonzero()[:, 0]
+        data = TaskData(
+            read.images[kept],
+            read.images[test],
+            read.targets[test],
+            DatasetOracle(read.targets[kept]),
+            names=tuple(read.names[k] for k in kept),
+            classes=self.class_names(),
+        )
+        return self.with_oracle(data)
+
     def _held_out(self, targets: Tensor) -> Tensor:
         """bool `m`: one fixed draw among the labelled images, whatever the experiment's seed."""
         labelled = (targets != UNKNOWN).nonzero()[:, 0]
         size = max(1, round(self.test_share * len(labelled)))
         order = torch.randperm(len(labelled), generator=rng.stream(0, "images", "split"))
         return torch.zeros(len(targets), dtype=torch.bool).index_fill(0, labelled[order[:size]], True)
-
-    def network(self) -> nn.Module:
-        return named.build(self.architecture, self.channels, len(_class_names(self)), self.side)
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from alss_ray.config import UsageError, local
 from alss_ray.tasks.image_files import ImageFile
-from alss_ray.tasks.images import ImageTask, Sample
+from alss_ray.tasks.images import ImageSet, Sample
 
 
 @dataclass(frozen=True)
-class Parquet(ImageTask):
+class Parquet(ImageSet):
     """Your own images in Parquet files: a column of encoded images (bytes, or {bytes, path}) and one of labels.
 
     Labels are texts, or numbers from 0; -1 and null mean that there is none. The names of the classes are taken from

@@ -14,8 +14,9 @@ from torch import nn
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
-from alss_ray.config import UsageError
+from alss_ray.config import UsageError, Waiting
 from alss_ray.oracles.base import ImageBatch
+from alss_ray.places import Place
 from alss_ray.tasks import Folder
 from alss_ray.tasks.image_files import decoded, find_images, read_images
 from alss_ray.testing import check_task
@@ -284,6 +285,25 @@ def test_images_without_a_label_are_told(tmp_path: Path) -> None:
     read = task(tmp_path).read()
     assert read.targets.tolist() == [0] * 6 + [1] * 6 + [-1]
     assert read.names[-1] == "loose.png"
+
+
+def test_people_may_be_asked_for_the_labels_of_images_that_have_none(tmp_path: Path) -> None:
+    for k in range(5):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(noise(SIDE, SIDE)).save(tmp_path / "images" / f"{k}.png")
+    with pytest.raises(UsageError, match="two classes or more"):
+        task(tmp_path / "images", oracle="folder", inbox=tmp_path / "inbox").load()
+    tree(tmp_path / "images" / "test", 2)
+    asked = task(
+        tmp_path / "images", oracle="folder", inbox=tmp_path / "inbox", labels=Place(tmp_path / "labels")
+    )
+    data = asked.load()
+    assert data.names == tuple(f"{k}.png" for k in range(5))
+    assert data.test_targets.tolist() == [0, 0, 1, 1]
+    assert data.label_folder is not None
+    with pytest.raises(Waiting):
+        data.oracle.label(ImageBatch(data.images[:2], torch.arange(2)))
+    assert len([*(tmp_path / "inbox").rglob("*.png")]) == 2
 
 
 @pytest.mark.parametrize(
