@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from chromium import chromium
 from PIL import Image
 
 from alss_ray import reading
@@ -296,6 +297,46 @@ def test_brushes_are_joined_and_other_tools_refused(server, studio):
     assert torch.equal(said.verdicts["k0"].value, one | other)
     assert "a region of type 'rectanglelabels'" in said.complaints[0]
     assert "k1" not in said.verdicts
+
+
+@pytest.fixture(scope="module")
+def browser(server, tmp_path_factory):
+    """A browser in which the first annotator has logged in."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as started:
+        started.set_window_size(1300, 900)
+        started.get(f"{server.url}/user/login")
+        for name in ("email", "password"):
+            started.find_element("name", name).send_keys(getattr(server, name))
+        started.find_element("css selector", "button[type=submit]").click()
+        yield started
+
+
+def submitted(browser, people, button="Submit", key=None):
+    """The verdict on the image that `Label All Tasks` shows, after a key and a click."""
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(f"{people.where}?labeling=1")
+    wait = WebDriverWait(browser, 60)
+    wait.until(lambda b: b.find_elements("css selector", "canvas, img[src^='data:']"))
+    found = wait.until(lambda b: b.find_elements("xpath", f"//button[normalize-space()='{button}']"))
+    if key is not None:
+        ActionChains(browser).send_keys(key).perform()
+    found[0].click()
+    [verdict] = wait.until(lambda b: people.returned().verdicts.values())
+    return verdict
+
+
+def test_the_page_sends_what_an_annotator_gives(browser, studio):
+    """A class by its key in the place of the model's, a skip, and the model's mask as it is."""
+    seven, skipped, painted = studio(), studio(), studio(MASKS)
+    for people in (seven, skipped):
+        people.ask(suggested(1, predicted=torch.tensor(3)))
+    assert submitted(browser, seven, key="7").value == 7
+    assert submitted(browser, skipped, "Skip").refusal == "skipped"
+    mask = ring(12, 25)
+    painted.ask(suggested(1, shape=(1, 64, 64), predicted=mask))
+    assert torch.equal(submitted(browser, painted).value, mask)
 
 
 def test_a_personal_access_token_serves_as_well(server, studio, monkeypatch):
