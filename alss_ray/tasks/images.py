@@ -88,6 +88,10 @@ class ImageTask(Classification):
         """The names of the classes, in the order of their indices."""
         raise NotImplementedError
 
+    def load(self) -> TaskData:
+        """The data of an experiment (`ImageSet`); images that are only advised on are read by `read`."""
+        raise NotImplementedError
+
     def read(self) -> LabelledImages:
         """Every image that can be used, labelled or not.
 
