@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 CHUNK = 512  # points back-propagated at once; bounds memory, not the result
+NUMBERS = 2**19  # in the images of those points: fewer points where images are large
 
 
 def loss_gradient(
@@ -23,8 +24,11 @@ def loss_gradient(
     The network must be in evaluation mode: batch statistics would mix the samples' gradients. The sum over
     samples of Equation 1 then splits, so each row is the gradient of its own sample's loss.
     """
+    with torch.no_grad():
+        size = decode(points[:1]).numel()
+    most = max(1, min(CHUNK, NUMBERS // max(1, size)))
     rows = []
-    for chunk, wanted in zip(points.split(CHUNK), targets.split(CHUNK), strict=True):
+    for chunk, wanted in zip(points.split(most), targets.split(most), strict=True):
         at = chunk.detach().requires_grad_()
         total = loss(network(decode(at)), wanted).sum()
         rows.append(torch.autograd.grad(total, at)[0])

@@ -15,7 +15,7 @@ from alss_ray.checkpoint import Learner
 from alss_ray.config import Experiment
 from alss_ray.devices import mixed_precision, placed
 from alss_ray.labelled import LabelledSet
-from alss_ray.tasks.base import Task, to_unit
+from alss_ray.tasks.base import Task, in_parts, to_unit
 
 CHUNK = 500  # images evaluated at once
 
@@ -138,7 +138,8 @@ def evaluate(network: nn.Module, images: Tensor, targets: Tensor, task: Task) ->
     """Mean loss and metric of F over uint8 images `m x C x H x W` on its device, in evaluation mode."""
     network.eval()
     totals: dict[str, Tensor] = {}  # on the device: it is waited for once, at the end
-    for chunk, wanted in zip(images.split(CHUNK), targets.split(CHUNK), strict=True):
+    chunks = in_parts(images, CHUNK)
+    for chunk, wanted in zip(chunks, targets.split([len(chunk) for chunk in chunks]), strict=True):
         outputs = network(to_unit(chunk))
         values = {"loss": task.loss(outputs, wanted), "metric": task.score(outputs, wanted)}
         for name, value in {**task.extra_scores(outputs, wanted), **values}.items():

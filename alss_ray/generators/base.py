@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from alss_ray.checkpoint import Tensors
-from alss_ray.tasks.base import to_unit
+from alss_ray.tasks.base import in_parts, to_unit
 
 CHUNK = 4096  # images encoded at once
 
@@ -80,7 +80,7 @@ class Embedding:
         """Freeze a trained pair and encode D (uint8 `N x C x H x W`)."""
         frozen = cls.frozen(encoder, decoder, torch.empty(0), device)
         with torch.inference_mode():
-            codes = [frozen.encoder(to_unit(part.to(device))).cpu() for part in images.split(CHUNK)]
+            codes = [frozen.encoder(to_unit(part.to(device))).cpu() for part in in_parts(images, CHUNK)]
         return cls(frozen.encoder, frozen.decoder, torch.cat(codes))
 
     @classmethod

@@ -7,6 +7,7 @@ samples lie so thinly that a step finds none nearby. Of labels, only those are u
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from alss_ray.generators.base import Embedding
 from alss_ray.labelled import LabelledSet
 from alss_ray.latent import loss_gradient, normalised, random_directions
 from alss_ray.neighbours import gaps, search
-from alss_ray.tasks.base import Task, to_bytes, to_unit
+from alss_ray.tasks.base import Task, in_parts, to_bytes, to_unit
 
 MOST = 1000  # samples that a figure is computed from, evenly spread
 NEAR = 5  # neighbours whose class is looked at
@@ -52,15 +53,14 @@ def judged(
     """
     network.eval()
     images = to_unit(_some(test_images))
-    codes = embedding.encoder(images)
-    rebuilt = embedding.decoder(codes)
+    rebuilt = _each(lambda part: embedding.decoder(embedding.encoder(part)), images)
     mean_image = pool.sum(0, dtype=torch.int64) / (255.0 * len(pool))
-    seen = network(images)
+    seen, seen_rebuilt = _each(network, images), _each(network, rebuilt)
     classes = not labelled.targets.is_floating_point()
     return {
         "reconstruction_rmse": _rmse(rebuilt, images),
         "mean_image_rmse": _rmse(mean_image, images),
-        "decoded_agreement": task.score(network(rebuilt), seen.argmax(1) if classes else seen).mean().item(),
+        "decoded_agreement": task.score(seen_rebuilt, seen.argmax(1) if classes else seen).mean().item(),
         **gaussianity(embedding.codes),
         **(nearness(embedding.codes[validation.indices.cpu()], validation.targets.cpu()) if classes else {}),
         **_steps(embedding, network, task, labelled, alpha),
@@ -174,6 +174,11 @@ def pictures(embedding: Embedding, test_images: Tensor) -> Row:
         "walks": pixels(embedding.decoder(walks)),
         "fresh": pixels(embedding.decoder(fresh)),
     }
+
+
+def _each(module: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """What a module makes of images, in parts that it has memory for."""
+    return torch.cat([module(part) for part in in_parts(images, MOST)])
 
 
 def _some(rows: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from torch.nn import functional
 from alss_ray.oracles.base import Oracle
 from alss_ray.places import Place
 
+PIXELS = 2**22  # of the images that a network sees at once, out of training
+
 
 @dataclass(frozen=True)
 class TaskData:
@@ -127,6 +129,11 @@ class Classification:
 def to_unit(images: Tensor) -> Tensor:
     """uint8 images as float32 in [0, 1], which is what the networks and the generator see."""
     return images.to(torch.float32).div_(255.0)
+
+
+def in_parts(images: Tensor, most: int) -> tuple[Tensor, ...]:
+    """Images `m x C x H x W` in parts that there is memory for: of `most` images, fewer if they are large."""
+    return images.split(max(1, min(most, PIXELS // images[0, 0].numel()))) if len(images) else (images,)
 
 
 def to_bytes(images: Tensor) -> Tensor:
