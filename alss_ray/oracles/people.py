@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from alss_ray.config import Waiting, local
 from alss_ray.oracles.base import TEST, VALIDATION, ImageBatch, Labels, Why
@@ -113,6 +114,10 @@ class PeopleOracle:
     store: LabelStore = local()
     names: tuple[str, ...] = local(default=())
     """What the images of D are called, where they have names."""
+    stored: Tensor | None = local(default=None)
+    """int64 `N`: classes of images of D that nobody need be asked for, -1 where there is none; None for none at all."""
+    picture: Callable[[int], np.ndarray] | None = local(default=None)
+    """Gives the image at a position in D as people are to see it, uint8 `C x H x W`; None for as it stands in D."""
     panel: str = ""
     """How many people label each image, and what becomes of one on which they differ; empty where it is one."""
 
@@ -134,14 +139,14 @@ class PeopleOracle:
             Waiting: some are missing; people are asked for them by now.
             StoreError: labels cannot be kept or looked up.
         """
-        keys = [image_key(self.identity, image) for image in images]
-        known, complaints = self._known(keys)
-        if missing := [k for k, key in enumerate(keys) if key not in known]:
+        stored = self._stored(images)
+        keys = {k: image_key(self.identity, image) for k, image in enumerate(images) if k not in stored}
+        known, complaints = self._known(list(keys.values()))
+        if missing := [k for k, key in keys.items() if key not in known]:
             self._ask(images.take(missing))
-            raise self._waiting(
-                {keys[k] for k in missing}, len(set(keys)), f" for {purpose(images.round)}", complaints
-            )
-        verdicts = [known[key] for key in keys]
+            of, what = len(set(keys.values())), f" for {purpose(images.round)}"
+            raise self._waiting({keys[k] for k in missing}, of, what, complaints)
+        verdicts = [stored[k] if k in stored else known[keys[k]] for k in range(len(images))]
         mine = {
             key for key, verdict in known.items() if verdict.errand and verdict.errand.asker == images.asker
         }
@@ -149,8 +154,17 @@ class PeopleOracle:
 
     def announce(self, images: ImageBatch) -> None:
         """Lay images before people that will be asked for later, so that they can label them in one go."""
-        known, _ = self._known(keys := [image_key(self.identity, image) for image in images])
-        self._ask(images.take([k for k, key in enumerate(keys) if key not in known]))
+        stored = self._stored(images)
+        keys = {k: image_key(self.identity, image) for k, image in enumerate(images) if k not in stored}
+        known, _ = self._known(list(keys.values()))
+        self._ask(images.take([k for k, key in keys.items() if key not in known]))
+
+    def _stored(self, images: ImageBatch) -> dict[int, Verdict]:
+        """Position in the batch -> the label that D has already."""
+        if self.stored is None:
+            return {}
+        labels = {k: self.stored[index] for k, index in enumerate(images.indices.tolist()) if index >= 0}
+        return {k: Verdict(label) for k, label in labels.items() if label >= 0}
 
     def missing(self, keys: Collection[str]) -> Waiting | None:
         """What is missing of these images' labels, as `label` would raise it; None for nothing."""
@@ -205,7 +219,7 @@ class PeopleOracle:
         suggestions = [
             Suggestion(
                 key=image_key(self.identity, image),
-                image=image,
+                image=self.picture(index) if self.picture and index >= 0 else image,
                 index=index,
                 name=self.names[index] if self.names and index >= 0 else "",
                 asker=images.asker,

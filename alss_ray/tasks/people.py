@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
 
 from alss_ray.config import UsageError, imported, late, local
 from alss_ray.oracles import Oracle
@@ -70,8 +74,17 @@ class Annotated:
         """Where labels are kept."""
         return (self.labels or Place(default_folder())).absolute()
 
-    def with_oracle(self, data: TaskData) -> TaskData:
+    def with_oracle(
+        self,
+        data: TaskData,
+        stored: Tensor | None = None,
+        picture: Callable[[int], np.ndarray] | None = None,
+    ) -> TaskData:
         """The data, with the oracle that is asked for in the place of their own.
+
+        Args:
+            stored: int64 `N`: classes that people need not be asked for, -1 where there is none.
+            picture: gives the image at a position in D as people are to see it, uint8 `C x H x W`.
 
         Raises:
             UsageError: it cannot be imported.
@@ -80,6 +93,8 @@ class Annotated:
             return data
         classes = data.classes or tuple(map(str, range(int(data.test_targets.max()) + 1)))
         oracle = self.another_oracle(Classes(classes), "Which class is it?", data.names)
+        if isinstance(oracle, PeopleOracle):
+            oracle = dataclasses.replace(oracle, stored=stored, picture=picture)
         return dataclasses.replace(data, oracle=oracle, label_folder=self.label_folder)
 
     def another_oracle(self, wanted: Wanted, question: str, names: tuple[str, ...] = ()) -> Oracle:
@@ -95,7 +110,7 @@ class Annotated:
         question = self.question or question
         people = self._annotators(wanted, question)
         panel = f"{self.annotators}, {self.disagreement}" if self.annotators > 1 else ""
-        return PeopleOracle(wanted, question, people, LabelStore(self.label_folder), names, panel)
+        return PeopleOracle(wanted, question, people, LabelStore(self.label_folder), names, panel=panel)
 
     def _annotators(self, wanted: Wanted, question: str) -> Annotators:
         if self.oracle == "folder":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -123,3 +125,27 @@ def test_images_announced_are_asked_for_without_waiting(tmp_path: Path) -> None:
     assert [s.index for s in desk.asked] == [0, 1]
     desk.answer(0, 1)
     assert oracle(desk, tmp_path).label(batch(0, 1)).values.tolist() == [0, 1]
+
+
+def test_what_is_labelled_already_is_not_asked_for_and_people_see_more_than_the_network(
+    tmp_path: Path,
+) -> None:
+    desk = Desk()
+    stored = torch.tensor([2, -1, -1, 0, -1, -1])
+
+    def large(index: int) -> np.ndarray:
+        return np.full((3, 40, 30), index, np.uint8)
+
+    knowing = dataclasses.replace(oracle(desk, tmp_path), stored=stored, picture=large)
+    with pytest.raises(Waiting, match="2 of 2"):
+        knowing.label(batch(0, 1, 2, 3))
+    assert [(s.index, s.image.shape) for s in desk.asked] == [(1, (3, 40, 30)), (2, (3, 40, 30))]
+    knowing.announce(batch(3, 4))
+    assert [s.index for s in desk.asked] == [1, 2, 4]
+    desk.answer(1, None)
+    labels = knowing.label(batch(0, 1, 2, 3))
+    assert labels.values[[0, 1, 3]].tolist() == [2, 1, 0]
+    assert labels.refusals == {2: "skipped"}
+    assert labels.bought == 2
+    # The label is that of the image in D, whatever people were shown.
+    assert oracle(desk, tmp_path).label(batch(1)).values.tolist() == [1]
