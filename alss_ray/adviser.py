@@ -28,13 +28,11 @@ from alss_ray.strategies.base import Query, View, draw_free
 from alss_ray.tasks.annotations import Annotations
 from alss_ray.tasks.base import TaskData
 from alss_ray.tasks.image_files import whole
-from alss_ray.tasks.images import UNKNOWN
+from alss_ray.tasks.images import SHOWN, UNKNOWN
 from alss_ray.training import evaluate, fresh_learners, train
 
 HELD_OUT, FEWEST = 0.2, 50
 """The share of the labels that F's accuracy is measured on, where there are that many."""
-SHOWN = 512
-"""Pixels that the longer side of an image has at most, as people see it."""
 
 Status = Callable[[str], None]
 
@@ -43,12 +41,10 @@ Status = Callable[[str], None]
 class Known:
     """The images of a folder, and what is known of them."""
 
-    images: Tensor
-    """uint8 `N x C x H x W`, as F sees them."""
+    data: TaskData
+    """The images as F sees them, with their paths below the folder."""
     targets: Tensor
     """int64 `N`: classes, UNKNOWN where there is no label."""
-    names: tuple[str, ...]
-    """Paths below the folder."""
     free: Tensor
     """bool `N`: what can be suggested: no label, not skipped, not suggested before."""
     round: int
@@ -66,17 +62,19 @@ def known(task: Annotations, people: FolderAnnotators) -> tuple[Known, Sequence[
     Raises:
         UsageError: see `Annotations`, or the suggestions are another question's.
     """
-    read = task.read()
-    targets, free = read.targets.clone(), read.targets == UNKNOWN
-    rows = {name: row for row, name in enumerate(read.names)}
+    data = task.load()
+    assert isinstance(data.oracle, DatasetOracle)
+    before = data.oracle.targets
+    targets, free = before.clone(), before == UNKNOWN
+    rows = {name: row for row, name in enumerate(data.names)}
     returned, batches = people.returned(), people.batches()
     for entry in (entry for batch in batches for entry in batch.entries):
         row, verdict = rows.get(entry.name), returned.verdicts.get(entry.key)
-        if row is not None and read.targets[row] == UNKNOWN:
+        if row is not None and before[row] == UNKNOWN:
             free[row] = False
             if verdict is not None and verdict.value is not None:
                 targets[row] = verdict.value
-    return Known(read.images, targets, read.names, free, len(batches) + 1), returned.complaints
+    return Known(data, targets, free, len(batches) + 1), returned.complaints
 
 
 class Adviser:
@@ -85,7 +83,7 @@ class Adviser:
     def __init__(self, experiment: Experiment, known: Known, source: GeneratorSource, status: Status) -> None:
         self.experiment, self.known, self.status = experiment, known, status
         self.task, self.device = experiment.task, chosen()
-        self.images = known.images.to(self.device)
+        self.images = known.data.images.to(self.device)
         self.embedding = self._embedding(source) if experiment.strategy.needs_embedding else None
 
     def accuracy(self) -> tuple[float, int] | None:
@@ -132,7 +130,7 @@ class Adviser:
     def _suggested(self, query: Query, why: Sequence[Why]) -> list[Suggestion]:
         found = []
         for k, index in enumerate(query.indices.tolist()):
-            name = self.known.names[index]
+            name = self.known.data.names[index]
             image = whole(self.task.images.expanduser() / name, SHOWN, self.task.channels)
             key = hashlib.sha256(name.encode() + image.tobytes()).hexdigest()
             found.append(
@@ -158,8 +156,7 @@ class Adviser:
         return empty.append(self.images[rows], targets, rows, 1, made=False, points=points)
 
     def _embedding(self, source: GeneratorSource) -> Embedding:
-        images = self.known.images
-        data = TaskData(images, images[:0], self.known.targets[:0], DatasetOracle(self.known.targets))
+        data = self.known.data
 
         def progress(done: int, total: int) -> None:
             self.status(f"generator: {done} of {total} steps")

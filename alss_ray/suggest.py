@@ -64,7 +64,7 @@ def suggest(argv: Sequence[str]) -> int:
     people = FolderAnnotators(options.out.expanduser().absolute(), Classes(classes), options.ask)
     found, complaints = known(experiment.task, people)
     print(
-        f"{len(found.images)} images, {len(found.labelled)} of them labelled with {len(classes)} classes; "
+        f"{len(found.targets)} images, {len(found.labelled)} of them labelled with {len(classes)} classes; "
         f"{int(found.free.sum())} can be suggested."
     )
     print("\n".join(complaints), end="\n" if complaints else "", file=sys.stderr)

@@ -9,6 +9,8 @@ from typing import ClassVar
 
 from alss_ray.config import UsageError, local
 from alss_ray.oracles.batch import SKIP, read_table
+from alss_ray.oracles.dataset import DatasetOracle
+from alss_ray.tasks.base import TaskData
 from alss_ray.tasks.image_files import find_images
 from alss_ray.tasks.images import ImageTask, Sample
 
@@ -25,6 +27,12 @@ class Annotations(ImageTask):
     """Names of the classes, separated by commas; those that --labels names unless given."""
 
     name: ClassVar[str] = "annotations"
+
+    def load(self) -> TaskData:
+        """All images as D, with the labels that there are (UNKNOWN for none), and no test set."""
+        read = self.read()
+        images, targets = read.images, read.targets
+        return TaskData(images, images[:0], targets[:0], DatasetOracle(targets), names=read.names)
 
     def samples(self) -> Sequence[Sample]:
         files = find_images(self.images.expanduser())

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,9 +17,10 @@ from alss_ray.config import UsageError, at_least
 from alss_ray.networks import named
 from alss_ray.oracles.dataset import DatasetOracle
 from alss_ray.tasks.base import Classification, TaskData
-from alss_ray.tasks.image_files import Channels, ImageFile, Unusable, read_images, usable
+from alss_ray.tasks.image_files import Channels, ImageFile, Unusable, read_images, usable, whole
 from alss_ray.tasks.people import Annotated
 
+SHOWN = 512  # pixels that the longer side of an image has at most, as people see it
 UNKNOWN = -1  # the class index of an image without a label
 
 
@@ -43,10 +45,14 @@ class LabelledImages:
     """uint8 `m x C x H x W`."""
     targets: Tensor
     """int64 `m`: positions in the names of the classes; UNKNOWN where there is no label."""
-    names: tuple[str, ...]
-    """What the images are called."""
+    files: tuple[ImageFile, ...]
     test: Tensor
     """bool `m`: those that the user has set apart for testing."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the images are called."""
+        return tuple(file.name for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class ImageTask(Classification):
         return LabelledImages(
             images[kept],
             torch.tensor([index[samples[k].label] for k in kept]),
-            tuple(files[k].name for k in kept),
+            tuple(files[k] for k in kept),
             torch.tensor([samples[k].test for k in kept]),
         )
 
@@ -148,15 +154,16 @@ class ImageSet(Annotated, ImageTask):
             )
         test = read.test if read.test.any() else self._held_out(read.targets)
         kept = (~test).nonzero()[:, 0]
+        files = [read.files[k] for k in kept]
         data = TaskData(
             read.images[kept],
             read.images[test],
             read.targets[test],
             DatasetOracle(read.targets[kept]),
-            names=tuple(read.names[k] for k in kept),
+            names=tuple(file.name for file in files),
             classes=self.class_names(),
         )
-        return self.with_oracle(data)
+        return self.with_oracle(data, read.targets[kept], functools.partial(_shown, files, self.channels))
 
     def _held_out(self, targets: Tensor) -> Tensor:
         """bool `m`: one fixed draw among the labelled images, whatever the experiment's seed."""
@@ -164,6 +171,11 @@ class ImageSet(Annotated, ImageTask):
         size = max(1, round(self.test_share * len(labelled)))
         order = torch.randperm(len(labelled), generator=rng.stream(0, "images", "split"))
         return torch.zeros(len(targets), dtype=torch.bool).index_fill(0, labelled[order[:size]], True)
+
+
+def _shown(files: Sequence[ImageFile], channels: int, index: int) -> np.ndarray:
+    """An image as people see it."""
+    return whole(files[index].content, SHOWN, channels)
 
 
 @functools.lru_cache(maxsize=8)

@@ -306,6 +306,26 @@ def test_people_may_be_asked_for_the_labels_of_images_that_have_none(tmp_path: P
     assert len([*(tmp_path / "inbox").rglob("*.png")]) == 2
 
 
+def test_people_see_whole_pictures_and_are_not_asked_for_known_classes(tmp_path: Path) -> None:
+    Image.fromarray(noise(40, 60, 3)).save(tree(tmp_path / "images") / "wide.png")
+    data = task(
+        tmp_path / "images", oracle="folder", inbox=tmp_path / "inbox", labels=Place(tmp_path / "labels")
+    ).load()
+    every = ImageBatch(data.images, torch.arange(len(data.images)))
+    with pytest.raises(Waiting, match="1 of 1 labels"):
+        data.oracle.label(every)
+    [shown] = (tmp_path / "inbox").rglob("*.png")
+    with Image.open(shown) as theirs, Image.open(tmp_path / "images" / "wide.png") as own:
+        assert np.array_equal(theirs, own)
+    [batch] = (tmp_path / "inbox").glob("0*")
+    (batch / "labels.csv").write_text(f"image,label\n{shown.name},dog\n")
+    labels = data.oracle.label(every)
+    assert labels.bought == 1
+    named = dict(zip(data.names, labels.values.tolist(), strict=True))
+    assert named.pop("wide.png") == 1
+    assert all(label == int(name.startswith("dog/")) for name, label in named.items())
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
