@@ -21,6 +21,7 @@ CAPTION = (
     "that are of the same class. F agrees: metric of F(G(E(x))) with F(x) as the label. Of steps of length α along the "
     "gradient, shares that left the data, and that reach no other sample. Pictures: python analysis/generators.py"
 )
+MOST_LEFT = 0.5  # share of steps that leave the data from which on that is told
 
 
 def print_generators(folder: Place) -> None:
@@ -52,3 +53,19 @@ def print_generators(folder: Place) -> None:
         for key, rows in sorted(uses.items(), key=lambda item: (item[1][0]["latent_dim"], item[0]))
     ]
     print_table("Generators", COLUMNS, body, f"{CAPTION} {folder}")
+    for key, rows in uses.items():
+        for doubt in _doubts(rows):
+            print(f"Generator {key[:8]}: {doubt}")
+
+
+def _doubts(rows: list[Row]) -> list[str]:
+    """Why a generator should not be trusted with labels, in sentences."""
+    doubts = []
+    if statistics.median(row["reconstruction_rmse"] - row["mean_image_rmse"] for row in rows) >= 0:
+        doubts.append(
+            "it rebuilds images no better than their mean does; give it more --generator-iterations."
+        )
+    left = [row["gradient_left_share"] for row in rows if row["gradient_left_share"] is not None]
+    if left and statistics.median(left) > MOST_LEFT:
+        doubts.append(f"{statistics.median(left):.0%} of the steps leave the data; lower --alpha.")
+    return doubts

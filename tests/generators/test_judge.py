@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from alss_ray import reading
 from alss_ray.experiment import Run
-from alss_ray.generators import Embedding
+from alss_ray.generators import Embedding, Vae
 from alss_ray.generators.judge import gaussianity, judged, nearness, pictures
 from alss_ray.generators.store import GeneratorStore
 from alss_ray.generators.verdicts import print_generators
@@ -204,15 +205,28 @@ def test_pictures_are_the_images_that_they_say() -> None:
 def test_an_experiment_records_and_prints_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shared = materials(Digits())
     for seed in (0, 1):
-        list(Run(tiny(seed=seed), shared, tmp_path, GeneratorStore(tmp_path / "stock")).rounds())
+        going = dataclasses.replace(tiny(seed=seed), generator=Vae(generator_iterations=400))
+        list(Run(going, shared, tmp_path, GeneratorStore(tmp_path / "stock")).rounds())
     list(Run(tiny(strategy=Random()), shared, tmp_path, GeneratorStore(tmp_path / "stock")).rounds())
     rows = reading.read("generators", [tmp_path]).table.to_pylist()
-    assert [row["seed"] for row in rows] == [0, 1]
+    assert sorted(row["seed"] for row in rows) == [0, 1]
     assert [row["t"] for row in rows] == [3, 3]
     assert len({row["generator_key"] for row in rows}) == 1
     assert rows[0]["step_length"] == Snn().alpha
-    assert all(0 < row["reconstruction_rmse"] < 0.5 for row in rows)
+    assert all(0 < row["reconstruction_rmse"] < row["mean_image_rmse"] < 0.5 for row in rows)
     print_generators(Place(tmp_path))
     told = capsys.readouterr().out
     assert "vae, n = 3" in told
     assert rows[0]["generator_key"][:8] in told
+    assert "no better than their mean" not in told
+
+
+def test_a_generator_that_learnt_nothing_and_steps_that_are_too_long_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    going = dataclasses.replace(tiny(strategy=Snn(alpha=100.0)), generator=Vae(generator_iterations=1))
+    list(Run(going, materials(Digits()), tmp_path, GeneratorStore(tmp_path / "stock")).rounds())
+    print_generators(Place(tmp_path))
+    told = capsys.readouterr().out
+    assert "no better than their mean does; give it more --generator-iterations." in told
+    assert "100% of the steps leave the data; lower --alpha." in told
