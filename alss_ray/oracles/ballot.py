@@ -5,23 +5,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 RULES = ("majority", "refuse")
+SKIPPED, DISPUTED = "skipped", "annotators differ"
 OVERLAP = 0.7
 """The Dice coefficient above which two masks agree well (Zijdenbos et al. 1994)."""
 
 
-def decide(
-    answers: Sequence[Tensor | None], rule: str, name: Callable[[int], str]
-) -> tuple[Tensor | None, str]:
-    """The label that annotators give an image together, None where they give none, and how they voted.
+class Outcome(NamedTuple):
+    """What several annotators say together."""
+
+    label: Tensor | None
+    """None where the image is refused."""
+    refusal: str
+    """Why it is: SKIPPED or DISPUTED; empty where it is not."""
+    votes: str
+    """How they voted, in words; empty where there was one annotator."""
+
+
+def decide(answers: Sequence[Tensor | None], rule: str, name: Callable[[int], str]) -> Outcome:
+    """The label that annotators give an image together.
 
     `majority`: the class that more than half of them name; the pixels that more than half of those who painted have
-    painted, unless half of all skipped the image. `refuse`: the class that all name; the same pixels, where nobody
-    skipped and every two masks have a Dice coefficient above OVERLAP.
+    painted. `refuse`: the class that all name; the same pixels, where every two masks have a Dice coefficient above
+    OVERLAP. An image that half of them have skipped is refused, with `refuse` one that anybody has.
 
     Args:
         answers: one an annotator: a class (int64, no dimensions), a mask (uint8 `1 x H x W`), None for a skip.
@@ -29,23 +40,31 @@ def decide(
     """
     given = [answer for answer in answers if answer is not None]
     skipped = len(answers) - len(given)
-    if not given or (skipped and rule == "refuse") or 2 * skipped >= len(answers):
-        return None, f"skipped by {skipped} of {len(answers)}" if len(answers) > 1 else "skipped"
-    if len(answers) == 1:
-        return given[0], ""
-    if not given[0].ndim:
-        votes = Counter(map(int, given))
-        most, number = votes.most_common(1)[0]
-        told = ", ".join(f"{n} for {name(value)}" for value, n in votes.most_common())
-        told += f", {skipped} skipped" if skipped else ""
-        wanted = len(answers) if rule == "refuse" else len(answers) // 2 + 1
-        return (torch.tensor(most) if number >= wanted else None), told
+    masks = bool(given) and given[0].ndim > 0
+    label, told = _mask(given, rule) if masks else _class(given, len(answers), rule, name)
+    votes = ", ".join(told + [f"{skipped} skipped"] * bool(skipped)) if len(answers) > 1 else ""
+    if 2 * skipped >= len(answers) or (skipped and rule == "refuse"):
+        return Outcome(None, SKIPPED, votes)
+    return Outcome(label, DISPUTED if label is None else "", votes)
+
+
+def _class(
+    given: Sequence[Tensor], asked: int, rule: str, name: Callable[[int], str]
+) -> tuple[Tensor | None, list[str]]:
+    """The class of enough of those who were asked, and how many name each."""
+    votes = Counter(map(int, given)).most_common()
+    needed = asked if rule == "refuse" else asked // 2 + 1
+    label = torch.tensor(votes[0][0]) if votes and votes[0][1] >= needed else None
+    return label, [f"{number} for {name(value)}" for value, number in votes]
+
+
+def _mask(given: Sequence[Tensor], rule: str) -> tuple[Tensor | None, list[str]]:
+    """The mask of those who have painted, and how well their masks overlap."""
     masks = torch.stack(list(given))
-    worst = min(_dice(a, b) for a, b in combinations(masks, 2))
-    told = f"{len(given)} masks, Dice {worst:.2f} at least" + (f", {skipped} skipped" if skipped else "")
-    if rule == "refuse" and worst <= OVERLAP:
-        return None, told
-    return (2 * masks.sum(0) > len(masks)).to(masks.dtype), told
+    worst = min((_dice(one, other) for one, other in combinations(masks, 2)), default=1.0)
+    label = (2 * masks.sum(0) > len(masks)).to(masks.dtype)
+    told = [f"{len(masks)} masks, Dice {worst:.2f} at least" if len(masks) > 1 else "1 mask"]
+    return (None if rule == "refuse" and worst <= OVERLAP else label), told
 
 
 def _dice(one: Tensor, other: Tensor) -> float:

@@ -155,16 +155,16 @@ class LabelStudio:
                 complaints.append(told)
         if len(answers) < self.annotators:
             return None, complaints
-        value, votes = decide(answers, self.disagreement, self.form.labels.__getitem__)
+        outcome = decide(answers, self.disagreement, self.form.labels.__getitem__)
         first = tasks[0]
         errand = Errand(
             asker=first.meta["asker"],
             asked=first.created_at.timestamp(),
             came=max(_seconds(annotation["updated_at"]) for annotation in given),
             seconds=sum(annotation["lead_time"] or math.nan for annotation in newest.values()),
-            votes=votes,
+            votes=outcome.votes,
         )
-        return Verdict(value, "" if value is not None else votes, errand), complaints
+        return Verdict(outcome.label, outcome.refusal, errand), complaints
 
     # --- the project -------------------------------------------------------------------------------------
 
