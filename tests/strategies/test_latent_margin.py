@@ -1,4 +1,4 @@
-"""Latent margin: votes against scikit-learn's neighbours, clusters against plain cases, the limit to scoring."""
+"""Latent margin: class shares against scikit-learn's neighbours, clusters against plain cases, the limit to scoring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from alss_ray.config import UsageError
 from alss_ray.strategies import Margin
 from alss_ray.strategies.base import View
-from alss_ray.strategies.latent_margin import LatentMargin, first_of_clusters, votes
+from alss_ray.strategies.latent_margin import LatentMargin, class_shares, first_of_clusters
 from alss_ray.tasks import Digits
 from alss_ray.testing import situation
 from alss_ray.training import images_seen
@@ -29,23 +29,24 @@ def seeded() -> torch.Generator:
 
 
 @pytest.mark.parametrize("neighbours", [1, 7, 500])
-def test_votes_are_those_of_weighted_nearest_neighbours(neighbours: int) -> None:
+def test_shares_are_those_of_weighted_nearest_neighbours(neighbours: int) -> None:
     draws = np.random.default_rng(0)
     known, points = (draws.standard_normal((m, 5), dtype=np.float32) for m in (60, 40))
     targets = draws.integers(0, 4, 60)
     theirs = KNeighborsClassifier(
         min(neighbours, 60), algorithm="brute", weights=lambda d: np.exp(-((d / d[:, -1:]) ** 2))
     ).fit(known, targets)
-    ours = votes(*map(torch.from_numpy, (points, known, targets)), neighbours, 6)
-    np.testing.assert_allclose(ours[:, :4], theirs.predict_proba(points), atol=1e-5)
-    assert not ours[:, 4:].any()  # classes that nobody has
+    ours = class_shares(*map(torch.from_numpy, (points, known, targets)), neighbours)
+    np.testing.assert_allclose(ours, theirs.predict_proba(points), atol=1e-5)
     assert ours.dtype == torch.float64
 
 
 def test_a_point_on_a_labelled_one_has_its_class() -> None:
     known = torch.zeros(3, 2)
-    ours = votes(known[:1], known, torch.tensor([1, 1, 1]), 3, 2)
+    ours = class_shares(known[:1], known, torch.tensor([1, 1, 1]), 3)
     assert ours.tolist() == [[0.0, 1.0]]
+    first = class_shares(known[:1], known, torch.tensor([0, 0, 0]), 3)
+    assert first.tolist() == [[1.0, 0.0]]  # nobody has the second class yet
 
 
 def test_the_hardest_of_each_cluster_is_taken() -> None:
@@ -64,17 +65,17 @@ def test_clusters_that_lost_their_points_are_made_up_for_by_the_hardest() -> Non
     assert chosen.tolist() == [0, 1, 2, 3]
 
 
-def test_without_votes_and_choice_it_is_margin_sampling(view: View) -> None:
-    ours = LatentMargin(candidates=1, votes=0.0).propose(view, 30, seeded())
+def test_without_a_choice_it_is_margin_sampling(view: View) -> None:
+    ours = LatentMargin(candidates=1).propose(view, 30, seeded())
     assert ours.indices.tolist() == Margin().propose(view, 30, seeded()).indices.tolist()
 
 
-def test_votes_say_which_images_the_network_looks_at(view: View) -> None:
+def test_neighbours_say_which_images_the_network_looks_at(view: View) -> None:
     limited = dataclasses.replace(view, offered=torch.arange(100, 160))
     assert view.embedding is not None
     free = view.free.nonzero()[:, 0]
-    ballots = votes(view.embedding.codes[free], view.labelled.points, view.labelled.targets, 10, 10)
-    two = ballots.topk(2, dim=1).values
+    shares = class_shares(view.embedding.codes[free], view.labelled.points, view.labelled.targets, 10)
+    two = shares.topk(2, dim=1).values
     unsure = free[(two[:, 0] - two[:, 1]).argsort(stable=True)[:60]]
     looked_at = []
     hook = view.network.register_forward_pre_hook(lambda network, given: looked_at.append(given[0]))
@@ -82,15 +83,14 @@ def test_votes_say_which_images_the_network_looks_at(view: View) -> None:
         chosen = LatentMargin().propose(limited, 12, seeded()).indices
     hook.remove()
     assert set(chosen.tolist()) <= set(unsure.tolist())
-    assert seen.images == 60 + 1  # one more to learn the number of classes
-    assert torch.equal(torch.cat(looked_at[1:]), view.images[unsure].float() / 255)
+    assert seen.images == 60
+    assert torch.equal(torch.cat(looked_at), view.images[unsure].float() / 255)
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"votes": 1.5}, "votes is 1.5"), ({"votes": float("nan")}, "votes is nan"),
-     ({"candidates": 0}, "candidates is 0"), ({"neighbours": 0}, "neighbours is 0")],
-)  # fmt: skip
+    [({"candidates": 0}, "candidates is 0"), ({"neighbours": 0}, "neighbours is 0")],
+)
 def test_options_that_cannot_be_are_told(options: dict, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         LatentMargin(**options)
