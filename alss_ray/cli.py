@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -61,6 +62,7 @@ def parse(
     components: Components = Components(),
     adjust: Callable[[Options, Settings], Settings] = lambda options, settings: settings,
     purpose: str = "",
+    idle: Collection[str] = (),
 ) -> Parsed[Options]:
     """Read a command line made of a script's own options and an experiment.
 
@@ -85,6 +87,7 @@ def parse(
     suited = suited_values(kinds["task"], named.generator, purpose)
     own_part = type(options).__name__.removesuffix("Options").lower()
     parts = {own_part: type(options), "components": Components, "experiment": Settings, **kinds}
+    shown = {name: kind if name in kinds else _without(idle, kind) for name, kind in parts.items()}
     fields: list[Any] = []
     taken: set[str] = set()
     for name, kind in parts.items():
@@ -101,7 +104,7 @@ def parse(
         defaults = {key: value for key, value in suited.items() if key in own}
         base: Any = {own_part: options, "components": named}.get(name) or kind()
         default = base if kind is Components else dataclasses.replace(base, **defaults)
-        fields.append((name, kind, dataclasses.field(default=default)))
+        fields.append((name, shown[name], dataclasses.field(default=_as(shown[name], default))))
     everything = dataclasses.make_dataclass("Everything", fields, frozen=True)
     read: Any = tyro.cli(
         everything,
@@ -124,6 +127,26 @@ def suited_values(task: Any, generator: str, purpose: str = "") -> dict[str, Any
     suited: dict[str, Any] = dict(getattr(task, "defaults", {}))
     suited |= suited.get(generator, {}) | suited.get(purpose, {})
     return {name: value for name, value in suited.items() if not isinstance(value, Mapping)}
+
+
+def _without(idle: Collection[str], kind: type) -> type:
+    """A dataclass like `kind` for which help does not show the idle fields."""
+    hints, suppress = typing.get_type_hints(kind), typing.cast(Any, tyro.conf.Suppress)
+    hidden: list[Any] = [
+        (f.name, suppress[hints[f.name]], dataclasses.field(default=f.default))
+        for f in dataclasses.fields(kind)
+        if f.name in idle
+    ]
+    if not hidden:
+        return kind
+    made = dataclasses.make_dataclass(kind.__name__, hidden, bases=(kind,), frozen=True)
+    made.__doc__ = kind.__doc__
+    return made
+
+
+def _as(kind: type, value: Any) -> Any:
+    """The value as an object of a class that has the same fields."""
+    return value if type(value) is kind else kind(**vars(value))
 
 
 @TYPES.primitive_rule

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from alss_ray import devices, provenance, records, rng, trajectories
 from alss_ray.checkpoint import Checkpoint
 from alss_ray.config import Experiment, ExperimentFailed, UsageError
+from alss_ray.ending import last_records
 from alss_ray.generators.base import Embedding
-from alss_ray.generators.judge import judged, pictures
 from alss_ray.generators.store import GeneratorSource, Request
 from alss_ray.labelled import LabelledSet
 from alss_ray.labelling import (
@@ -33,7 +33,6 @@ from alss_ray.labelling import (
     LABELLED,
     REFUSED,
     VALIDATION,
-    Answer,
     Labeller,
     first_draws,
     label_validation,
@@ -43,7 +42,6 @@ from alss_ray.metrics import aulc
 from alss_ray.oracles.base import Why
 from alss_ray.places import Place
 from alss_ray.reasons import reasons
-from alss_ray.samples import sample_rows
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
 from alss_ray.training import Scores, evaluate, fresh_learners, images_seen, train
@@ -165,7 +163,7 @@ class Run:
         answer = self.labeller.fill(
             state.query, self._ask_strategy, state.labelled, state.taken, LABELLED, state.t
         )
-        self._write_errands(state.t, len(state.labelled), answer)
+        self.writer.write("labels", answer.errands)
         state.query, state.targets = answer.query, answer.targets
         state.row |= {
             "oracle_calls": answer.calls,
@@ -256,29 +254,13 @@ class Run:
         self.checkpoint_seconds = 0.0
         self.writer.write("rounds", [self.state.row])
         if self.state.t == self.experiment.rounds:
-            self._record_end()
-
-    def _record_end(self) -> None:
-        """Write down what shall be seen of the network at its end, beside its scores."""
-        state, network = self.state, self.network.eval()
-        about = {"t": state.t, "n_labels": len(state.labelled)}
-        if self.task.map_unit is not None:
-            rows = sample_rows(network, *self.test, *self.task.map_unit)
-            self.writer.write("samples", [about | row for row in rows])
-        if self.followed:
-            assert self.embedding is not None
-            plane = trajectories.plane_row(
-                network, self.embedding, self.task.loss, state.labelled, state.validation
-            )
-            self.writer.write("planes", [about | plane])
-        if self.embedding is not None:
-            found = judged(
-                self.embedding, network, self.task, state.labelled, state.validation,
-                self.images, self.test[0], getattr(self.experiment.strategy, "alpha", 0.0),
+            about = {"t": self.state.t, "n_labels": len(self.state.labelled)}
+            written = last_records(
+                self.experiment, self.network.eval(), self.embedding, self.provenance.get("generator_key"),
+                self.state.labelled, self.state.validation, self.images, self.test, self.followed > 0,
             )  # fmt: skip
-            about |= {"generator_key": self.provenance["generator_key"]}
-            self.writer.write("generators", [about | found])
-            self.writer.write("pictures", [about | pictures(self.embedding, self.test[0])])
+            for kind, rows in written:
+                self.writer.write(kind, [about | row for row in rows])
 
     def _follow(self, query: Query, targets: Tensor) -> None:
         """Write down where the followed points have come to, before F learns from them."""
@@ -335,21 +317,9 @@ class Run:
         return evaluate(self.network, self.state.validation.images, self.state.validation.targets, self.task)
 
     def _add_to_curve(self, iteration: int, scores: Scores, train_loss: float) -> None:
-        self.curve.append(
-            {
-                "t": self.state.t,
-                "n_labels": len(self.state.labelled),
-                "iteration": iteration,
-                "val_metric": scores.metric,
-                "val_loss": scores.loss,
-                "train_loss": train_loss,
-            }
-        )
-
-    def _write_errands(self, t: int, n_labels: int, answer: Answer) -> None:
-        about = {"t": t, "n_labels": n_labels}
-        rows = [about | {"ordinal": k} | row for k, row in enumerate(answer.errands)]
-        self.writer.write("labels", rows)
+        about = {"t": self.state.t, "n_labels": len(self.state.labelled), "iteration": iteration}
+        found = {"val_metric": scores.metric, "val_loss": scores.loss, "train_loss": train_loss}
+        self.curve.append(about | found)
 
     def _write_curve(self) -> None:
         self.writer.write("curves", self.curve)
@@ -394,7 +364,7 @@ class Run:
         taken = torch.full((len(self.images),), FREE, dtype=torch.int8)
         empty = LabelledSet.empty(self.images)
         answer = label_validation(self.experiment, self.labeller, empty, taken)
-        self._write_errands(0, 0, answer)
+        self.writer.write("labels", answer.errands)
         rows = answer.query.indices.to(self.device)
         validation = empty.append(self.images[rows], answer.targets.to(self.device), rows, 0, made=False)
         network_file = self.checkpoint.save_networks("000", self.learners)

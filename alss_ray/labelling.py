@@ -39,7 +39,7 @@ class Answer:
     refusals: Mapping[str, int]
     """Reason -> number of images."""
     errands: Sequence[dict[str, Any]] = ()
-    """Columns of the records (`records.LABEL_ONLY`), one row for each image that people were asked for."""
+    """Rows of the records, of kind `labels`: one for each image that people were asked for."""
 
 
 Explain = Callable[[Query, Tensor], Sequence[Why]]
@@ -85,19 +85,20 @@ class Labeller:
         queries: list[Query] = []
         targets: list[Tensor] = []
         calls, bought_now, reasons = 0, 0, Counter[str]()
-        errands: list[dict[str, Any]] = []
+        dealings: list[tuple[ImageBatch, Labels]] = []
         for refill in range(1, REFILLS + 1):
             answers, batch, labels = self._ask(query, bought, t)
             calls += len(batch)
             bought_now += len(batch) if labels.bought is None else labels.bought
             reasons.update(labels.refusals.values())
-            errands += _rows(batch, labels)
+            dealings.append((batch, labels))
             accepted = torch.tensor([answer is not None for answer in answers])
             queries.append(query.take(accepted))
             targets += [answer.cpu() for answer in answers if answer is not None]
             _mark(taken, query.indices[accepted], mark)
             _mark(taken, query.indices[~accepted], REFUSED)
             if len(targets) == wanted:
+                errands = _rows(dealings, t=t, n_labels=len(known))
                 return Answer(
                     Query.joined(queries), torch.stack(targets), calls, bought_now, dict(reasons), errands
                 )
@@ -182,14 +183,18 @@ def label_validation(
     return labeller.fill(Query(drawn), again, nothing, taken, VALIDATION, base.VALIDATION)
 
 
-def _rows(batch: ImageBatch, labels: Labels) -> list[dict[str, Any]]:
+def _rows(dealings: Sequence[tuple[ImageBatch, Labels]], **about: int) -> list[dict[str, Any]]:
     """What is to be written down of labels that people gave."""
-    rows = []
-    for k, errand in sorted(labels.errands.items()):
+    rows: list[dict[str, Any]] = []
+    given = ((batch, labels, k) for batch, labels in dealings for k in sorted(labels.errands))
+    for batch, labels, k in given:
+        errand = labels.errands[k]
         why = batch.why[k] if batch.why else Why()
         refusal = labels.refusals.get(k)
         rows.append(
             {
+                **about,
+                "ordinal": len(rows),
                 "sample": int(batch.indices[k]),
                 "label": _class(None if refusal else labels.values[k]),
                 "refusal": refusal,

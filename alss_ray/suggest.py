@@ -12,6 +12,11 @@ from alss_ray import cli
 from alss_ray.config import UsageError, at_least, component_name
 from alss_ray.places import Place
 
+IDLE = (
+    "task", "round_size", "label_budget", "validation_share", "retrain", "evaluate_every", "score_limit",
+)  # fmt: skip
+"""What only experiments of several rounds have."""
+
 
 @dataclass(frozen=True)
 class SuggestOptions:
@@ -37,6 +42,7 @@ def suggest(argv: Sequence[str]) -> int:
         argv,
         "python -m alss_ray suggest",
         cli.Components(task="alss_ray.tasks.annotations:Annotations"),
+        idle=IDLE,
     )
     options, experiment = parsed.options, parsed.experiment
     strategy = experiment.strategy

@@ -3,6 +3,7 @@
     index.html      the contact sheet: one page, which needs nothing but itself
     manifest.csv    one row an image and why it was suggested; people write into its column `label`
     images/         what is to be labelled, PNG
+    predicted/      what the network makes of them where labels are masks or maps, NPY, to begin from
     labels/         where masks and maps come back, each under its image's name (PNG, TIFF, NPY or NPZ)
     asked.json      what was asked, when and for whom; nobody edits it
 
@@ -17,6 +18,7 @@ import functools
 import io
 import json
 import math
+import re
 import shutil
 import time
 import uuid
@@ -37,7 +39,7 @@ from alss_ray.oracles.contact_sheet import contact_sheet, picture
 from alss_ray.oracles.people import Classes, Maps, Returned, Suggestion, Wanted
 
 ASKED, PAGE, MANIFEST = "asked.json", "index.html", "manifest.csv"
-IMAGES, LABELS = "images", "labels"
+IMAGES, PREDICTED, LABELS = "images", "predicted", "labels"
 SKIP = "skip"
 """What people write in the place of a label for an image that they cannot label."""
 COLUMNS = ("image", "label", "predicted", "margin", "gradient_norm", "round", "name", "position", "identity")
@@ -80,32 +82,39 @@ class Batch:
                 f"{path} is damaged ({error}); put back a copy of it, or take {folder} away to be asked again."
             ) from error
 
+    @property
+    def number(self) -> int:
+        """What its folder's name begins with, 0 for nothing of that kind."""
+        digits = re.match(r"\d*", self.folder.name)
+        return int(digits[0]) if digits and digits[0] else 0
+
     def returned(self, wanted: Wanted) -> Returned:
         """The labels that people have left here, each as far as it can be taken."""
         complaints: list[str] = []
-        answers: dict[str, list[tuple[Tensor | None, Path]]] = {}
+        answers: dict[str, list[tuple[Tensor | None, float, Path]]] = {}
         known = {entry.image: entry for entry in self.entries}
         for path, image, read in self._answers(wanted, complaints):
             if image not in known:
                 complaints.append(f"{path}: {image!r} was never asked for in {self.folder.name}.")
                 continue
             try:
-                value = read()
-            except UsageError as error:
+                answer = read(), path.stat().st_mtime, path
+            except (UsageError, OSError) as error:
                 complaints.append(f"{path}: {error}")
             else:
-                answers.setdefault(image, []).append((value, path))
+                answers.setdefault(image, []).append(answer)
         verdicts = {}
         for image, given in answers.items():
-            value, path = given[0]
+            value, came, _ = given[0]
             if len(given) > 1:
-                agree = all(_equal(value, other) for other, _ in given[1:])
-                files = " and ".join(sorted({str(where) for _, where in given}))
+                agree = all(_equal(value, other) for other, *_ in given[1:])
+                files = " and ".join(sorted({str(path) for *_, path in given}))
                 end = "they agree" if agree else "they differ, so none is taken; leave one"
                 complaints.append(f"{files}: {image} has {len(given)} labels; {end}.")
                 if not agree:
                     continue
-            errand = Errand(known[image].asker, self.asked, path.stat().st_mtime)
+            # A file that was copied may say that it is older than the question.
+            errand = Errand(known[image].asker, self.asked, max(came, self.asked))
             verdicts[known[image].key] = Verdict(value, "" if value is not None else "skipped", errand)
         return Returned(verdicts, complaints)
 
@@ -116,7 +125,7 @@ class Batch:
         for path in sorted(self.folder.glob("*.csv")):
             try:
                 rows = read_table(path)
-            except UsageError as error:
+            except (UsageError, OSError) as error:
                 complaints.append(str(error))
                 continue
             for image, label in rows:
@@ -162,6 +171,9 @@ def write_batch(folder: Path, suggestions: Sequence[Suggestion], wanted: Wanted,
         (part / IMAGES).mkdir(parents=True)
         for name, suggestion in zip(names, suggestions, strict=True):
             picture(suggestion.image).save(part / IMAGES / f"{name}.png")
+            if isinstance(wanted, Maps) and suggestion.why.predicted is not None:
+                (part / PREDICTED).mkdir(exist_ok=True)
+                np.save(part / PREDICTED / f"{name}.npy", suggestion.why.predicted.numpy()[0])
         if isinstance(wanted, Maps):
             (part / LABELS).mkdir()
         (part / MANIFEST).write_text(_manifest(names, suggestions, wanted), encoding="utf-8", newline="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def contact_sheet(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
+        batch=uuid.uuid4().hex,  # browsers take all pages on a disk for one site
         question=question,
         classes=wanted.names if isinstance(wanted, Classes) else (),
         buttons=BUTTONS,

@@ -52,7 +52,7 @@ class FolderAnnotators:
             known = {entry.key for batch in batches for entry in batch.entries}
             new = {s.key: s for s in suggestions if s.key not in known}
             if new:
-                number = 1 + max((int(batch.folder.name[:3]) for batch in batches), default=0)
+                number = 1 + max((batch.number for batch in batches), default=0)
                 what = purpose(suggestions[0].round).removeprefix("the ").replace(" ", "-")
                 folder = self.inbox / f"{number:03d}-{what}"
                 write_batch(folder, list(new.values()), self.wanted, self.question)
@@ -85,4 +85,5 @@ class FolderAnnotators:
 
     def batches(self) -> list[Batch]:
         """What was asked so far, in that order."""
-        return [Batch.read(path.parent) for path in sorted(self.inbox.glob(f"[0-9]*/{ASKED}"))]
+        found = [Batch.read(path.parent) for path in self.inbox.glob(f"[0-9]*-*/{ASKED}")]
+        return sorted(found, key=lambda batch: batch.number)

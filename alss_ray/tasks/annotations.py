@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from alss_ray.config import UsageError, local
 from alss_ray.oracles.batch import SKIP, read_table
@@ -27,6 +27,7 @@ class Annotations(ImageTask):
     """Names of the classes, separated by commas; those that --labels names unless given."""
 
     name: ClassVar[str] = "annotations"
+    defaults: ClassVar[Mapping[str, Any]] = {"iterations": 400, "batch_size": 32}  # from scratch, in one go
 
     def load(self) -> TaskData:
         """All images as D, with the labels that there are (UNKNOWN for none), and no test set."""

@@ -188,6 +188,18 @@ def test_maps_that_cannot_be_taken(tmp_path: Path, name: str, array: np.ndarray 
         assert torch.equal(verdict.value, torch.from_numpy(good.astype(np.float32))[None])
 
 
+def test_a_predicted_map_can_be_begun_from(tmp_path: Path) -> None:
+    annotators = FolderAnnotators(tmp_path / "inbox", Maps((SIDE, SIDE), "kPa"), "Which stress?")
+    guess = torch.linspace(0, 150, SIDE * SIDE).reshape(1, SIDE, SIDE)
+    annotators.ask([suggestion(1, why=Why(predicted=guess))])
+    (batch(annotators) / "predicted" / "001-00000000.npy").rename(
+        batch(annotators) / "labels" / "001-00000000.npy"
+    )
+    [verdict] = annotators.returned().verdicts.values()
+    assert verdict.value is not None
+    assert torch.equal(verdict.value, guess)
+
+
 def test_an_inbox_belongs_to_one_question(tmp_path: Path) -> None:
     asked(tmp_path)
     other = FolderAnnotators(tmp_path / "inbox", Classes(("yes", "no")), "Is it an animal?")
