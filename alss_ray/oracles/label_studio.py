@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +30,7 @@ from alss_ray.oracles.cache import Verdict, default_folder
 from alss_ray.oracles.contact_sheet import data_uri, picture
 from alss_ray.oracles.label_forms import CONTROL, IMAGE, REASON, Form, Unreadable, enlarged
 from alss_ray.oracles.people import Returned, Suggestion, purpose
-from alss_ray.oracles.studio_client import connected
+from alss_ray.oracles.studio_client import TOKEN, connected, loopback
 
 URL = "http://127.0.0.1:8080"
 MODEL = "alss_ray"
@@ -70,10 +71,17 @@ class LabelStudio:
         at_least("label-studio", 1, annotators=self.annotators)
         if self.disagreement not in RULES:
             raise UsageError(f"--disagreement is {self.disagreement!r}; give {' or '.join(RULES)}.")
-        if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
+        address = urlsplit(self.url)
+        if address.scheme not in ("http", "https") or not address.hostname:
             raise UsageError(
                 f"--url is {self.url!r}; give the address of Label Studio's start page, like {URL}."
             )
+        if address.username or address.password:
+            raise UsageError(
+                f"--url holds a name or a password, and is written down; the token in {TOKEN} is enough."
+            )
+        if address.scheme == "http" and not loopback(self.url):
+            warnings.warn(f"The token travels to {self.url} in the clear; https hides it.", stacklevel=2)
 
     @property
     def where(self) -> str:

@@ -37,7 +37,7 @@ def connected(url: str, doing: str) -> Iterator[Any]:
     token = _token()
     try:
         # A proxy of the environment knows nothing of this machine's own addresses.
-        with httpx.Client(timeout=PATIENCE, follow_redirects=True, trust_env=not _loopback(url)) as http:
+        with httpx.Client(timeout=PATIENCE, follow_redirects=True, trust_env=not loopback(url)) as http:
             yield LabelStudio(base_url=url, api_key=token, httpx_client=http, timeout=PATIENCE)
             return
     except ApiError as error:
@@ -80,7 +80,8 @@ def _token() -> str:
     return token
 
 
-def _loopback(url: str) -> bool:
+def loopback(url: str) -> bool:
+    """Whether the address is this machine's own."""
     host = urlsplit(url).hostname or ""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback

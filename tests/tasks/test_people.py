@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -38,15 +39,33 @@ def people(**options: Any) -> PeopleOracle:
 
 
 def test_label_studio_is_asked_for_the_task_s_classes() -> None:
-    asked = people(question="Which digit?", url="http://10.0.0.7:9000").annotators
+    asked = people(question="Which digit?", url="https://10.0.0.7:9000").annotators
     form = ChoiceForm(tuple("0123456789"), "Which digit?")
-    assert asked == LabelStudio(form, "wards", "http://10.0.0.7:9000", 1, "majority")
+    assert asked == LabelStudio(form, "wards", "https://10.0.0.7:9000", 1, "majority")
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "labels.example.org"])
+def test_a_token_in_the_clear_is_told(host: str) -> None:
+    with pytest.warns(
+        UserWarning, match=f"The token travels to http://{host}:9000 in the clear; https hides it"
+    ):
+        people(url=f"http://{host}:9000")
+    for safe in (f"https://{host}", "http://localhost:9000", "http://127.0.0.9", "http://[::1]:80"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            people(url=safe)
+
+
+def test_a_password_in_the_address_is_refused_and_not_told() -> None:
+    with pytest.raises(UsageError, match="--url holds a name or a password") as caught:
+        people(url="https://me:secret@labels.example.org")
+    assert "secret" not in str(caught.value)
 
 
 def test_labels_are_known_by_who_gives_them() -> None:
     """One annotator's labels serve whatever the way to them; several annotators' are labels of their own."""
     one = people().identity
-    assert one == people(url="http://10.0.0.7:9000").identity
+    assert one == people(url="https://10.0.0.7:9000").identity
     panels = {people(annotators=n, disagreement=r).identity for n in (2, 3) for r in ("majority", "refuse")}
     assert len(panels | {one, people(question="Which?").identity}) == 6
 
