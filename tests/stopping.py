@@ -58,9 +58,9 @@ def _stopping(phase: str) -> Callable[[Run], None]:
     return work
 
 
-def _train(self: GeneratorStore, request: Any, plain: Any = GeneratorStore.train) -> Any:
+def _train(self: GeneratorStore, request: Any, share: Any, plain: Any = GeneratorStore.train) -> Any:
     stop(self.folder.local.parent, "train")
-    return plain(self, request)
+    return plain(self, request, share)
 
 
 for _phase in PHASES:
