@@ -69,6 +69,8 @@ class CurvesOptions:
     baseline: str | None = None
     """The line whose final value is marked on the others: its name in the legend, or a part of it; the one with the
     strategy random unless given."""
+    only: Annotated[str | None, tyro.conf.arg(metavar="LINE;...")] = None
+    """Lines to draw, by their names in the legend, separated by semicolons; all unless given."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER_OR_STEM")] = None
     """Folder for curves.png and curves.svg, or a path to which .png and .svg are added; the first results folder
     unless given."""
@@ -229,6 +231,18 @@ def levels(table: pa.Table, rounds: pa.Table, metric: str) -> tuple[pa.Table, di
     return table, references
 
 
+def chosen(found: Sequence[Line], names: Sequence[str]) -> list[Line]:
+    """The lines of these names, in this order.
+
+    Raises:
+        UsageError: there is no line of a name.
+    """
+    by_name = {line.label: line for line in found}
+    if unknown := [name for name in names if name not in by_name]:
+        raise UsageError(f"--only has {unknown[0]!r}; the lines are {'; '.join(by_name)}.")
+    return [by_name[name] for name in names]
+
+
 def draw(options: CurvesOptions) -> None:
     """Read the records, draw them, write both files and print their paths."""
     kind = "curves" if options.inside_rounds else "rounds"
@@ -245,8 +259,12 @@ def draw(options: CurvesOptions) -> None:
     found = lines(table, metric, by, options.inside_rounds)
     if not found:
         raise UsageError(f"The records hold no value of {metric}.")
+    if options.only is not None:
+        found = chosen(found, [name.strip() for name in options.only.split(";")])
     if len(found) > MOST_LINES:
-        raise UsageError(f"{len(found)} lines cannot be told apart; give --by columns with fewer values.")
+        raise UsageError(
+            f"{len(found)} lines cannot be told apart; give --by columns with fewer values, or --only some."
+        )
     tasks = ", ".join(sorted(set(table["task"].to_pylist())))
     which = "validation" if metric == "val_metric" else "test"
     higher_is_better = pc.any(tables["rounds"]["higher_is_better"]).as_py()

@@ -176,6 +176,14 @@ def test_both_files_are_written_and_told(table1, tmp_path):
     assert svg.stat().st_size > 20_000
 
 
+def test_only_the_lines_that_are_asked_for_are_drawn_in_their_order(table1):
+    found = _lines.lines(rounds(table1), "test_metric", ["strategy", "direction"])
+    names = [line.label for line in found]
+    assert curves.chosen(found, names[:0:-1]) == found[:0:-1]
+    with pytest.raises(UsageError, match="--only has 'rand'; the lines are "):
+        curves.chosen(found, ["rand"])
+
+
 def test_where_the_files_go(tmp_path):
     here = Place(tmp_path)
     assert _figures.stem(None, here, "curves") == tmp_path / "curves"
