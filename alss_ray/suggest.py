@@ -67,7 +67,9 @@ def suggest(argv: Sequence[str]) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     classes = experiment.task.class_names()
-    people = FolderAnnotators(options.out.expanduser().absolute(), Classes(classes), options.ask)
+    people = FolderAnnotators(
+        options.out.expanduser().absolute(), Classes(classes), options.ask, growing=True
+    )
     found, complaints = known(experiment.task, people)
     print(
         f"{len(found.targets)} images, {len(found.labelled)} of them labelled with {len(classes)} classes; "

@@ -100,6 +100,21 @@ def test_begins_without_any_label(home: Path) -> None:
     assert all(row["predicted"] == "" for row in found)
 
 
+def test_a_class_may_turn_up_later(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suggest(words(home, "--strategy", "random"))
+    first = rows(home / "out" / "001-round-1")
+    table(
+        home / "out" / "001-round-1" / "labels.csv",
+        [(r["image"], t) for r, t in zip(first, KINDS, strict=False)],
+    )
+    table(home / "more.csv", [("p01.png", "light"), ("p02.png", "dark"), ("p03.png", "grey")])
+    capsys.readouterr()
+    suggest(words(home, "--strategy", "random", "--labels", str(home / "more.csv")))
+    assert "60 images, 5 of them labelled with 3 classes" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="made for another question"):
+        suggest(words(home, "--strategy", "random", "--ask", "Is it ill?"))
+
+
 def test_ends_when_nothing_is_left(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suggest(words(home, "--strategy", "random", "--count", "100"))
     assert len(rows(home / "out" / "001-round-1")) == 52

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alss_ray.config import UsageError
 from alss_ray.files import locked, told, write_text
@@ -26,6 +27,8 @@ class FolderAnnotators:
     inbox: Path
     wanted: Wanted
     question: str
+    growing: bool = False
+    """Whether the classes may change: for who reads labels as they were written, and keeps none by its number."""
 
     @property
     def where(self) -> str:
@@ -73,15 +76,16 @@ class FolderAnnotators:
         path = self.inbox / QUESTION
         own = {"question": self.question, "wanted": dataclasses.asdict(self.wanted)}
         own = json.loads(json.dumps(own))  # as it was read back: tuples are lists
-        there = None
+        there: Any = None
         with contextlib.suppress(FileNotFoundError, ValueError):
             there = json.loads(path.read_text(encoding="utf-8"))
-        if there is None:
-            write_text(path, json.dumps(own, indent=2) + "\n")
-        elif there != own:
+        if there == own:
+            return
+        if there is not None and not (self.growing and there.get("question") == self.question):
             raise UsageError(
-                f"{self.inbox} is the inbox of another question ({path} says which); give another --inbox."
+                f"{self.inbox} was made for another question ({path} says which); give another folder."
             )
+        write_text(path, json.dumps(own, indent=2) + "\n")
 
     def batches(self) -> list[Batch]:
         """What was asked so far, in that order."""

@@ -204,7 +204,7 @@ def test_an_inbox_belongs_to_one_question(tmp_path: Path) -> None:
     asked(tmp_path)
     other = FolderAnnotators(tmp_path / "inbox", Classes(("yes", "no")), "Is it an animal?")
     for work in (lambda: other.ask([suggestion(1)]), other.returned):
-        with pytest.raises(UsageError, match="inbox of another question"):
+        with pytest.raises(UsageError, match="made for another question"):
             work()
 
 
