@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +28,8 @@ class AlphaGan:
     """An auto-encoder whose likelihood and prior are discriminators: of images and of codes.
 
     A step updates encoder, generator, image discriminator and code discriminator in this order, each with an optimiser
-    and a loss of its own. With R = -log D + log(1 - D), which is minus D's logit: the encoder minimises the
-    reconstruction's ℓ1 distance and R of the codes, the generator the same distance and R of reconstructions and of
-    images of N(0, I), the discriminators cross entropies.
+    and a loss of its own. The encoder minimises the reconstruction's ℓ1 distance and R of the codes, the generator the
+    same distance and R of reconstructions and of images of N(0, I), the discriminators cross entropies.
     """
 
     latent_dim: int = 3
@@ -45,6 +44,9 @@ class AlphaGan:
     """Adam's step size for each of the four networks."""
     reconstruction_weight: float = 40.0
     """λ: weight of the mean absolute difference of a pixel's values in [-1, 1]."""
+    adversarial_loss: Literal["ratio", "non_saturating"] = "ratio"
+    """What encoder and generator minimise of a discriminator D beside the distance: R = -log D + log(1 - D), as in the
+    paper, or -log D alone, whose gradient fades where D is deceived."""
     generator_seed: int = 0
     """The generator's own seed: experiments with other seeds share it, and so do the arms of a comparison."""
 
@@ -115,17 +117,22 @@ class AlphaGan:
         def realness(discriminator: nn.Module, given: Tensor) -> Tensor:
             return discriminator(given).float()
 
+        def deception(logits: Tensor) -> Tensor:
+            # R is minus the logit.
+            return (-logits if self.adversarial_loss == "ratio" else softplus(-logits)).mean()
+
         def precision() -> AbstractContextManager[object]:
             return mixed_precision(images.device)
 
         with precision():
             codes = encoder(images)
-            loss = distance(generator(codes)) - realness(code_judge, codes).mean()
+            loss = distance(generator(codes)) + deception(realness(code_judge, codes))
         yield loss
         codes = codes.detach()
         with precision():
             rebuilt, made = generator(codes), generator(prior)
-            loss = distance(rebuilt) - realness(judge, rebuilt).mean() - realness(judge, made).mean()
+            deceived = deception(realness(judge, rebuilt)) + deception(realness(judge, made))
+            loss = distance(rebuilt) + deceived
         yield loss
         rebuilt, made = rebuilt.detach(), made.detach()
         with precision():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -88,9 +89,10 @@ def test_borders_are_black() -> None:
 # --- the losses ------------------------------------------------------------------------------------------
 
 
-def test_the_losses_are_those_of_algorithm_1() -> None:
+@pytest.mark.parametrize("form", ["ratio", "non_saturating"])
+def test_the_losses_are_those_of_algorithm_1(form: Literal["ratio", "non_saturating"]) -> None:
     """Written with the discriminators' probabilities, as in the paper; a step lies between one loss and the next."""
-    gan = AlphaGan(generator_width=4, reconstruction_weight=7.0)
+    gan = AlphaGan(generator_width=4, reconstruction_weight=7.0, adversarial_loss=form)
     encoder, generator = gan.modules((1, 8, 8))
     judge, code_judge = Encoder((1, 8, 8), 1, 4), CodeDiscriminator(3)
     images, prior = torch.rand(6, 1, 8, 8), torch.randn(6, 3)
@@ -99,7 +101,8 @@ def test_the_losses_are_those_of_algorithm_1() -> None:
     images, prior = images.double(), prior.double()
 
     def ratio(probability: Tensor) -> Tensor:
-        return (-probability.log() + (1 - probability).log()).mean()
+        away = (1 - probability).log() if form == "ratio" else 0
+        return (-probability.log() + away).mean()
 
     def real(given: Tensor) -> Tensor:
         return judge(given).sigmoid()
