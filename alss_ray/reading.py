@@ -205,7 +205,7 @@ def open_compacted(kind: str, folder: Place, sweep: str) -> tuple[ds.Dataset | N
         _check(kind, schema)
     except (pa.ArrowException, OSError) as error:
         return None, f"{place} is damaged and was left out ({str(error).splitlines()[0]})."
-    whole = pa.schema([pa.field("sweep", pa.string()), *schema], schema.metadata)
+    whole = pa.schema([pa.field("sweep", pa.string()), *schema, *_newer(kind, schema)], schema.metadata)
     return ds.FileSystemDataset([fragment], whole, PARQUET, store), None
 
 
@@ -232,14 +232,14 @@ def _read_stream(place: Place, kind: str) -> Stream:
             for batch in stream:
                 batch.validate(full=True)
                 batches.append(batch)
-        return Stream(place, pa.Table.from_batches(batches, stream.schema), ended, None)
+        return Stream(place, _up_to_date(kind, pa.Table.from_batches(batches, stream.schema)), ended, None)
     except (FileNotFoundError, StoreError):
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         if not batches:
             return Stream(place, None, ended, f"{place} is damaged and was left out ({reason}).")
-        table = pa.Table.from_batches(batches)
+        table = _up_to_date(kind, pa.Table.from_batches(batches))
         problem = f"{place} is cut off or damaged after {len(table)} rows, which were used ({reason})."
         return Stream(place, table, ended, problem)
 
@@ -252,10 +252,25 @@ def _unknown_schema(place: Place, schema: pa.Schema) -> str | None:
 
 
 def _check(kind: str, schema: pa.Schema) -> None:
-    """Raise ArrowInvalid where a column of every experiment is not as records.py has it."""
+    """Raise ArrowInvalid where a column is not as records.py has it, or one of the key is absent."""
     types = dict(zip(schema.names, schema.types, strict=True))
-    if wrong := [name for name, type_, _ in KINDS[kind] if types.get(name) != type_]:
+    own = {*KEYS[kind], "attempt"}
+    if wrong := [
+        name for name, type_, _ in KINDS[kind] if (types[name] != type_ if name in types else name in own)
+    ]:
         raise pa.ArrowInvalid(f"its column {wrong[0]} is not as it was written")
+
+
+def _newer(kind: str, schema: pa.Schema) -> list[pa.Field]:
+    """Columns that records of this kind have had only since a file was written."""
+    return [pa.field(name, type_) for name, type_, _ in KINDS[kind] if name not in schema.names]
+
+
+def _up_to_date(kind: str, table: pa.Table) -> pa.Table:
+    """The table with the columns that it was written before, empty."""
+    for field in _newer(kind, table.schema):
+        table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 def merged(kind: str, found: Iterable[Stream]) -> pa.Table:

@@ -308,6 +308,7 @@ class RecordWriter:
         self._schemas = {kind: schema(kind, experiment) for kind in KINDS}
         self._sinks: dict[str, pa.OSFile | io.BytesIO] = {}
         self._writers: dict[str, pa.ipc.RecordBatchStreamWriter] = {}
+        compacted_attempts(self._folder, experiment.identity)  # what is damaged is told before any work
 
     @functools.cached_property
     def attempt(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from alss_ray import records
@@ -256,6 +257,25 @@ def test_another_schema_version_is_named_and_left_out(
     assert len(got.problems) == 1
     assert str(path) in got.problems[0]
     assert f"schema version {'999' if metadata else 'none'}" in got.problems[0]
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_records_from_before_a_column_was_thought_of_are_read(tmp_path: Path, compacted: bool) -> None:
+    path = write(tmp_path, SNN, [row(1), row(2)])
+    with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
+        older = stream.read_all().drop_columns(["scored", "recorded_at"])
+    if compacted:
+        path.unlink()
+        pq.write_table(older, path.with_name("rounds.parquet"))
+    else:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, older.schema) as stream:
+            stream.write_table(older)
+    for folders in ([tmp_path], [tmp_path, tmp_path / "new"]):  # alone, and beside newer ones
+        got = read("rounds", folders)
+        assert not got.problems
+        own = [row for row in got.table.to_pylist() if row["experiment"] == SNN.identity]
+        assert [(r["t"], r["scored"], r["recorded_at"]) for r in own] == [(1, None, None), (2, None, None)]
+        write(tmp_path / "new", RANDOM, [row(1, scored=7)])
 
 
 @pytest.mark.parametrize("seed", range(4))
