@@ -114,7 +114,7 @@ def test_the_phantoms_are_990_to_learn_from_and_210_to_test(
 
     monkeypatch.setattr(ivus, "make_phantoms", made)
     monkeypatch.setattr(ivus, "StressOracle", Blank)
-    monkeypatch.setattr(ivus, "CachedOracle", lambda oracle, folder: oracle)
+    monkeypatch.setattr(ivus, "remembering", lambda oracle, folder: oracle)
     loaded = Ivus(independent_slices=independent, phantom_seed=3, labels=tmp_path).load()
     assert (len(loaded.images), len(loaded.test_images)) == (990, 210)
     assert asked == {"side": 64, "seed": 3, "independent": independent}
