@@ -53,8 +53,6 @@ class LedgerDigits(Digits):
 class BoughtDigits(LedgerDigits):
     """The digits as if their labels were made on demand: bought through the label cache."""
 
-    labels: Place | None = local(default=None)
-
     def load(self) -> TaskData:
         return dataclasses.replace(super().load(), label_folder=self.labels or self.ledger.parent / "labels")
 

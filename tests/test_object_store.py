@@ -93,7 +93,7 @@ def at(experiment: Experiment, folder: Path | Place) -> Run:
 
 def bought(folder: Path, labels: str | None = None) -> Experiment:
     folder.mkdir(parents=True, exist_ok=True)
-    return tiny(BoughtDigits(folder / "ledger", Place(labels) if labels else None))
+    return tiny(BoughtDigits(folder / "ledger", labels=Place(labels) if labels else None))
 
 
 def test_a_store_that_is_away_in_mid_run_is_waited_for(
