@@ -32,7 +32,7 @@ def test_a_range_is_read(text: str, part: Int | Float | Choice) -> None:
     ("text", "sentence"),
     [
         ("iteratons=int(1,2)", "did you mean iterations"),
-        ("xyz=int(1,2)", "it has alpha, batch_size"),
+        ("xyz=int(1,2)", "it has alpha, annotators, batch_size"),
         ("alpha=int(1,2)", "alpha takes float(LOW,HIGH)"),
         ("iterations=float(1,2)", "iterations takes int(LOW,HIGH)"),
         ("retrain=int(0,1)", "retrain takes choice(A,B,...)"),
