@@ -10,7 +10,7 @@ import json
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from alss_ray.catalogue import experiment_from
 from alss_ray.config import Experiment, Scalar, UsageError, flatten
@@ -65,7 +65,7 @@ def tuned(arm: Experiment, folder: Place) -> Experiment:
         raise UsageError(
             f"{folder} holds no tuning of the arm {' '.join(_kind(arm))}; tune it, too, with --tune."
         )
-    best = max(tried, key=lambda one: statistics.fmean(one.scores))
+    best = _best(tried)
     return experiment_from(
         {**flatten(arm, identity_only=False), **{name: best.values[name] for name in space(arm)}}
     )
@@ -77,6 +77,11 @@ class Tried:
     def __init__(self, values: Mapping[str, Scalar]) -> None:
         self.values = values
         self.scores: list[float] = []
+
+
+def _best(tried: Sequence[Tried]) -> Tried:
+    """The setting with the best mean score, the first of equal ones."""
+    return max(tried, key=lambda one: statistics.fmean(one.scores))
 
 
 def by_settings(folder: Place) -> dict[tuple[str, ...], list[Tried]]:
@@ -106,7 +111,7 @@ def show(folder: Place, base: Experiment) -> None:
     scale, unit = display_unit(base.task.metric)
     body = []
     for kind, tried in by_settings(folder).items():
-        best = max(tried, key=lambda one: statistics.fmean(one.scores))
+        best = _best(tried)
         names = [name for name in ("learning_rate", *OWN) if name in best.values]
         told = ", ".join(f"{name} {_short(best.values[name])}" for name in names)
         at = [[abs(scale * score) for score in one.scores] for one in (tried[0], best)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -56,7 +57,7 @@ class LabelledImages:
 
 
 @dataclass(frozen=True)
-class ImageTask(Classification):
+class ImageTask(Classification, abc.ABC):
     """The options of these tasks. A subclass says where the samples are, and which classes there are."""
 
     side: int = 32
@@ -82,21 +83,21 @@ class ImageTask(Classification):
         at_least(self.name, 4, side=self.side)
         named.check(self.architecture, self.side)
 
+    @abc.abstractmethod
     def samples(self) -> Sequence[Sample]:
         """Every image there is, in an order that does not change.
 
         Raises:
             UsageError: there are none, naming where they were looked for.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of their indices."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def load(self) -> TaskData:
         """The data of an experiment (`ImageSet`); images that are only advised on are read by `read`."""
-        raise NotImplementedError
 
     def read(self) -> LabelledImages:
         """Every image that can be used, labelled or not.
