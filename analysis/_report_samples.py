@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
-import pyarrow.compute as pc
 from _report_page import Picture, Section
 from _report_source import Source
-from _shared import read, stored
+from _shared import read, rows_of
 
 
 def samples(source: Source) -> Section:
@@ -26,7 +24,7 @@ def samples(source: Source) -> Section:
     )
     from stress_maps import figure  # matplotlib: only where there is something to draw
 
-    chosen = _rows(source, best["experiment"])
+    chosen = rows_of(source.folder, "samples", best["experiment"])
     told = f"{best['strategy']}, {best['n_labels']} labels, seed {best['seed']} (experiment {best['experiment']})"
     drawn = io.BytesIO()
     figure(chosen, told).savefig(drawn, format="png", dpi=110)
@@ -42,13 +40,3 @@ def samples(source: Source) -> Section:
         ],
         [source.script("stress_maps.py", "--experiment", best["experiment"])],
     )
-
-
-def _rows(source: Source, experiment: str) -> list[dict[str, Any]]:
-    """The samples of one experiment; those of the others, which may be many, stay where they are."""
-    wanted = pc.field("experiment") == experiment
-    rows = []
-    for part in stored([source.folder], ("samples",))["samples"]:
-        rows += part.loose.filter(wanted).to_pylist()
-        rows += [] if part.compacted is None else part.compacted.to_table(filter=wanted).to_pylist()
-    return rows

@@ -11,8 +11,10 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import track
 
@@ -68,6 +70,16 @@ def read(
         return {
             kind: reading.table(kind, parts, _wanted(parts, columns, fields)) for kind, parts in found.items()
         }
+
+
+def rows_of(folder: Path | Place | str, kind: str, experiment: str) -> list[dict[str, Any]]:
+    """One experiment's rows of a kind; those of the others, which may be many pictures, stay where they are."""
+    wanted = pc.field("experiment") == experiment
+    rows = []
+    for part in stored([folder], (kind,))[kind]:
+        rows += part.loose.filter(wanted).to_pylist()
+        rows += [] if part.compacted is None else part.compacted.to_table(filter=wanted).to_pylist()
+    return rows
 
 
 def _wanted(

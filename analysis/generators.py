@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 import tyro
 from _figures import stem
-from _shared import guarded, nearest, read
+from _shared import guarded, nearest, read, rows_of
 
 from alss_ray.config import UsageError
 from alss_ray.places import Place
@@ -87,16 +87,23 @@ def figure(row: dict[str, Any]) -> Figure:
     return drawn
 
 
+def pictured(folder: Place | str) -> dict[str, str]:
+    """Every generator's key, with the first experiment that used it and kept pictures."""
+    tables = read([folder], ("rounds", "generators", "pictures"), ("experiment", "generator_key"))
+    kept = set(tables["pictures"]["experiment"].to_pylist())
+    rows = [row for row in tables["generators"].to_pylist() if row["experiment"] in kept]
+    return {row["generator_key"]: row["experiment"] for row in reversed(rows)}
+
+
+def drawn_from(folder: Place | str, experiment: str) -> dict[str, Any]:
+    """The figures and the pictures of the generator that an experiment used."""
+    (figures, *_), (pictures, *_) = (rows_of(folder, kind, experiment) for kind in ("generators", "pictures"))
+    return figures | pictures
+
+
 def draw(options: GeneratorsOptions) -> None:
     """Draw each generator once, from the first experiment that used it, and print the pictures' paths."""
-    tables = read([options.results], ("rounds", "generators", "pictures"))
-    figures = {row["experiment"]: row for row in tables["generators"].to_pylist()}
-    drawn = [
-        row | figures[row["experiment"]]
-        for row in tables["pictures"].to_pylist()
-        if row["experiment"] in figures
-    ]
-    first = {row["generator_key"]: row for row in reversed(drawn)}
+    first = pictured(options.results)
     if not first:
         raise UsageError(
             f"{options.results} holds no generator: they are judged at the end of an experiment that uses one."
@@ -110,7 +117,7 @@ def draw(options: GeneratorsOptions) -> None:
         path = stem(None, Place(options.out or options.results), f"generator-{key[:8]}").with_suffix(".png")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            sheet = figure(first[key])
+            sheet = figure(drawn_from(options.results, first[key]))
             sheet.savefig(path, dpi=150)
             plt.close(sheet)
         except OSError as error:

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import tyro
 from _report_compare import compared, comparison
+from _report_generators import generators
 from _report_importance import importance
 from _report_oracle import oracle
 from _report_page import Chart, Section, render
@@ -54,6 +55,7 @@ def sections(source: Source) -> list[Section]:
         comparison(source, found, order),
         importance(source),
         pareto(source),
+        generators(source),
         oracle(source),
         failures(source),
         samples(source),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 from generators import tiled
 from helpers import tiny
+from pages import Page
 from PIL import Image
+from report import ReportOptions, report
 
 from alss_ray import reading
 from alss_ray.experiment import Run
@@ -50,6 +54,22 @@ def test_one_picture_a_generator(tmp_path: Path) -> None:
     wrong = typed(tmp_path / "results", "--generator", "nonsense")
     assert wrong.returncode == 2
     assert row["generator_key"] in wrong.stderr
+
+
+def test_the_report_puts_what_was_reached_beside_them(tmp_path: Path) -> None:
+    shared, store = materials(Digits()), GeneratorStore(tmp_path / "stock")
+    last = [list(Run(tiny(seed=seed), shared, tmp_path, store).rounds())[-1]["test_aulc"] for seed in (0, 1)]
+    report(ReportOptions(str(tmp_path)))
+    html = (tmp_path / "report.html").read_text()
+    heading, line = Page(html).tables["Generators, and what was reached with them; means over runs"]
+    cells = dict(zip(heading, line, strict=True))
+    (row, _) = reading.read("generators", [tmp_path]).table.to_pylist()
+    assert (cells["key"], cells["runs"]) == (row["generator_key"][:8], "2")
+    assert cells["error"] == f"{row['reconstruction_rmse']:.4g}"
+    mean, deviation = np.mean(last), np.std(last, ddof=1)
+    assert cells["test AULC (%)"] == f"{100 * mean:.2f} ± {100 * deviation:.2f}"
+    picture = html.split('<section id="generators"')[1].split("data:image/png;base64,")[1].split('"')[0]
+    assert np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))).std() > 20
 
 
 def test_results_without_a_generator_are_told(tmp_path: Path) -> None:
