@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from alss_ray.config import UsageError
@@ -21,6 +24,7 @@ from alss_ray.config import UsageError
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 BILINEAR = Image.Resampling.BILINEAR
+MANY = 2000  # images whose reading takes seconds
 NAMED = 10  # unusable images that a message names; it counts the others
 
 Channels = Literal[3, 1]
@@ -71,7 +75,12 @@ def read_images(files: Sequence[ImageFile], side: int, channels: int) -> tuple[T
 
     # Pillow decodes and resizes without holding Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(read, range(len(files)), chunksize=64))
+        done = pool.map(read, range(len(files)), chunksize=64)
+        quiet = len(files) < MANY or not sys.stderr.isatty()
+        for _ in track(
+            done, "reading images", len(files), console=Console(stderr=True), transient=True, disable=quiet
+        ):
+            pass
     return torch.from_numpy(images), dict(sorted(faults.items()))
 
 
