@@ -48,13 +48,15 @@ def examine(folder: Path | Place, asked: Mapping[str, Any], resume: bool) -> boo
             kind, name = before["kind"], before["name"]
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is damaged ({error}); choose another folder.") from error
+        differences = _differences(before, asked)
+        if resume and differences:
+            raise UsageError(f"{folder} cannot be resumed with other settings: {'; '.join(differences)}.")
+        if not resume and differences:
+            raise UsageError(f"{folder} holds the results of another {kind}, {name}; choose another folder.")
         if not resume:
             raise UsageError(
-                f"{folder} holds the results of another {kind}, {name}; "
-                "add --resume to go on with it, or choose another folder."
+                f"{folder} holds this {kind} already; add --resume to go on with it, or choose another folder."
             )
-        if differences := _differences(before, asked):
-            raise UsageError(f"{folder} cannot be resumed with other settings: {'; '.join(differences)}.")
         return False
     if resume:
         raise UsageError(f"There is nothing to resume in {folder}: it has no {MANIFEST}; leave --resume out.")

@@ -39,10 +39,17 @@ def test_the_same_work_is_resumed_and_the_manifest_stays(tmp_path: Path) -> None
     assert (tmp_path / MANIFEST).read_bytes() == before
 
 
-@pytest.mark.parametrize("asked", [ASKED, {**ASKED, "name": "other"}], ids=["same", "other"])
-def test_without_resume_a_used_folder_is_refused(tmp_path: Path, asked: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (ASKED, "holds this sweep already; add --resume"),
+        ({**ASKED, "name": "other"}, "holds the results of another sweep, latent_dim; choose another"),
+    ],
+    ids=["same", "other"],
+)
+def test_without_resume_a_used_folder_is_refused(tmp_path: Path, asked: dict[str, object], told: str) -> None:
     claim(tmp_path, ASKED, resume=False)
-    with pytest.raises(UsageError, match=rf"{tmp_path} holds .* sweep, latent_dim; add --resume .*or choose"):
+    with pytest.raises(UsageError, match=f"{tmp_path} {told}"):
         claim(tmp_path, asked, resume=False)
 
 

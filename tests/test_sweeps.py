@@ -181,7 +181,7 @@ def test_the_same_script_runs_on_a_cluster_that_is_there(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--trials", "4"], "holds the results of another sweep"),
+        (["--trials", "4"], "holds this sweep already; add --resume"),
         (["--resume", "--alpha", "2"], "cannot be resumed with other settings: space.alpha was"),
         (["--resume", "--iterations", "13"], "experiment.iterations was 12, now 13"),
     ],
