@@ -23,7 +23,10 @@ CHUNK = 128  # points whose gradients are taken at once
 
 @dataclass(frozen=True)
 class SiCommittee(Synthesis):
-    """Draw points, step each uphill in the variance of several networks' maps, label the images that they become."""
+    """Draw points, step each uphill in the variance of several networks' maps, label the images that they become.
+
+    Each replacement of refused images takes a step less than the one before, and ends as a plain draw.
+    """
 
     alpha: float = 0.3
     """α, the length of a step in latent space."""
@@ -47,7 +50,7 @@ class SiCommittee(Synthesis):
             return self.query(view, points, {})
         region = TrustRegion(view.embedding.codes)
         counts = {"zero_gradients": 0, "invalid_gradients": 0}
-        for _ in range(self.steps):
+        for _ in range(self.steps - view.refill):
             directions = normalised(variance_gradient(view, points), rng)
             points = region.nearest(points + self.alpha * directions.vectors)
             counts["zero_gradients"] += directions.zero

@@ -15,7 +15,11 @@ from alss_ray.strategies.synthesis import Synthesis
 
 @dataclass(frozen=True)
 class SiCoreSet(Synthesis):
-    """Draw many points; label the images of those farthest from what is labelled and from each other."""
+    """Draw many points; label the images of those farthest from what is labelled and from each other.
+
+    The farthest are those that an oracle refuses most. Each replacement of refused images is chosen among half as many
+    points as the one before, and ends as a plain draw.
+    """
 
     draws: int = 10
     """Points to choose among, times the round size."""
@@ -27,6 +31,6 @@ class SiCoreSet(Synthesis):
 
     def propose(self, view: View, count: int, rng: torch.Generator) -> Query:
         assert view.embedding is not None
-        points = self.draw(view.embedding, self.draws * count, rng)
+        points = self.draw(view.embedding, max(1, self.draws >> view.refill) * count, rng)
         known = view.labelled.points.cpu() if view.t > 1 else points[:0]
         return self.query(view, points[k_centre(points, known, count)], {})

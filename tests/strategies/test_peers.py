@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,6 +267,14 @@ def test_the_variances_gradient_leads_uphill(maps: View) -> None:
     along = slope / slope.norm(dim=1, keepdim=True)
     measured = (height(points + step * along) - height(points - step * along)) / (2 * step)
     torch.testing.assert_close(measured.float(), slope.norm(dim=1), rtol=0.05, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["si_core_set", "si_committee"])
+def test_what_is_refused_again_and_again_is_replaced_by_a_plain_draw(name: str, maps: View) -> None:
+    strategy = STRATEGIES[name]()
+    points = strategy.propose(dataclasses.replace(maps, refill=4), 3, seeded()).points
+    plain = strategy.draw(maps.embedding, 3, seeded())
+    assert sorted(points.tolist()) == sorted(plain.tolist())
 
 
 def test_the_trust_region_holds_nearly_all_codes_and_draws_the_rest_to_its_border() -> None:
