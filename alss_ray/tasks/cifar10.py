@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import pickletools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from alss_ray.config import UsageError, local
 from alss_ray.networks import named
 from alss_ray.networks.normalise import CropAndFlip
 from alss_ray.oracles.dataset import DatasetOracle
-from alss_ray.tasks.base import Classification, TaskData
-from alss_ray.tasks.people import Annotated
+from alss_ray.tasks.base import TaskData
+from alss_ray.tasks.public_set import PublicSet
 
 FOLDER = "cifar-10-batches-py"
 SHAPE = (3, 32, 32)
@@ -27,7 +25,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 @dataclass(frozen=True)
-class Cifar10(Annotated, Classification):
+class Cifar10(PublicSet):
     """Photographs of ten classes, colour, 32x32 (Krizhevsky 2009): 50,000 in D, 10,000 for testing.
 
     The shipped networks see each channel less its mean (0.4914, 0.4822, 0.4465) and divided by its standard deviation
@@ -37,10 +35,6 @@ class Cifar10(Annotated, Classification):
     published ones, and pixels and labels are picked out of the list of the pickle's operations.
     """
 
-    data_dir: Path = local(default=Path("data"))
-    """Folder that holds cifar-10-batches-py, as torchvision lays it out."""
-    download: bool = local(default=False)
-    """Let torchvision fetch the files that are missing."""
     architecture: str = "vgg16"
     """The target network: vgg16 (Table S8), resnet18, lenet, or your own class as package.module:Name, which is called
     with the numbers of channels and of classes and sees images in [0, 1]."""
@@ -48,14 +42,7 @@ class Cifar10(Annotated, Classification):
     """Train on random crops of the images with 4 black pixels around, half of them mirrored; the paper does not."""
 
     name: ClassVar[str] = "cifar10"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "round_size": 500,
-        "label_budget": 5000,
-        "validation_share": 0.2,
-        "iterations": 150,
-        "evaluate_every": 50,
-        "generator_iterations": 10_000,
-    }
+    title: ClassVar[str] = "CIFAR-10"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,22 +54,15 @@ class Cifar10(Annotated, Classification):
 
         folder = self.data_dir / FOLDER
         parts: dict[str, str] = dict([*CIFAR10.train_list, *CIFAR10.test_list])
-        missing = [name for name in parts if not (folder / name).exists()]
-        if missing and not self.download:
-            raise UsageError(
-                f"CIFAR-10 is not in {self.data_dir}: looked for {', '.join(missing)} in {folder}; "
-                "give the folder with --data-dir, or add --download to let torchvision fetch them."
-            )
-        try:
-            if missing:
+
+        def read(download: bool) -> list[tuple[Tensor, Tensor]]:
+            if download:
                 download_and_extract_archive(
                     CIFAR10.url, str(self.data_dir), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5
                 )
-            *train, test = (_batch(folder / name, md5) for name, md5 in parts.items())
-        except (RuntimeError, ValueError, OSError) as error:
-            raise UsageError(
-                f"CIFAR-10 in {folder} cannot be read ({error}); remove its files and fetch them again with --download."
-            ) from error
+            return [_batch(folder / name, md5) for name, md5 in parts.items()]
+
+        *train, test = self.reading(folder, parts, read)
         images, targets = (torch.cat(part) for part in zip(*train, strict=True))
         return self.with_oracle(TaskData(images, *test, DatasetOracle(targets), classes=CLASSES))
 
