@@ -169,10 +169,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*row)
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # a file or a pipe has no width to keep to
+    wide = console
+    if not console.is_terminal:  # a file or a pipe has no width to keep to
+        console = Console(width=200)
+        wide = Console(width=max(200, Console(width=100_000).measure(table).maximum))
     console.print()
-    console.print(table, highlight=False)
+    wide.print(table, highlight=False)
     console.print(caption, style="dim", highlight=False)
 
 

@@ -38,6 +38,7 @@ def test_the_readmes_verdict_is_that_of_compare(readme):
     verdict = done.stdout.split("\n\n")[0].strip()
     quoted = " ".join(line.removeprefix("> ") for line in readme.splitlines() if line.startswith("> "))
     assert quoted == " ".join(verdict.split())
+    assert "…" not in done.stdout  # twelve arms side by side, whole
 
 
 def test_table1_reads_them(readme):
