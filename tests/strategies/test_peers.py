@@ -151,6 +151,20 @@ def test_core_set_agrees_with_scikit_activeml(view: View) -> None:
     assert proposed("core_set", view) == free[theirs].tolist()
 
 
+def test_joint_core_set_agrees_with_scikit_activeml_on_both_spaces_side_by_side(maps: View) -> None:
+    assert maps.embedding is not None
+    free, known = maps.free.nonzero()[:, 0], maps.labelled.indices
+    sides = [features(maps.network, maps.images), maps.embedding.codes]
+    # One weight more for features than for codes, each over its standard deviation in all directions.
+    sides = [
+        w * s / np.sqrt((s[free] - s[free].mean(0)).square().sum(1).mean()) for w, s in zip((2, 1), sides)
+    ]
+    everything = torch.cat([torch.cat(sides, 1)[rows] for rows in (known, free)]).numpy().astype(np.float64)
+    y = np.array([0.0] * len(known) + [np.nan] * len(free))
+    theirs = TheirCoreSet(random_state=0).query(everything, y, batch_size=30) - len(known)
+    assert proposed("joint_core_set", maps, latent_share=0.2) == free[theirs].tolist()
+
+
 def test_k_centre_without_centres_begins_in_the_middle_and_never_repeats() -> None:
     line = torch.tensor([[0.0], [1.0], [2.0], [2.0], [10.0]])
     assert k_centre(line, line[:0], 5).tolist() == [2, 4, 0, 1, 3]
