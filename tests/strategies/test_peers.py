@@ -155,10 +155,9 @@ def test_joint_core_set_agrees_with_scikit_activeml_on_both_spaces_side_by_side(
     assert maps.embedding is not None
     free, known = maps.free.nonzero()[:, 0], maps.labelled.indices
     sides = [features(maps.network, maps.images), maps.embedding.codes]
-    # One weight more for features than for codes, each over its standard deviation in all directions.
-    sides = [
-        w * s / np.sqrt((s[free] - s[free].mean(0)).square().sum(1).mean()) for w, s in zip((2, 1), sides)
-    ]
+    # Squared distances count 4 : 1, each space measured by its root mean squared distance to the middle.
+    sides = [side / np.sqrt((side[free] - side[free].mean(0)).square().sum(1).mean()) for side in sides]
+    sides[0] = 2 * sides[0]
     everything = torch.cat([torch.cat(sides, 1)[rows] for rows in (known, free)]).numpy().astype(np.float64)
     y = np.array([0.0] * len(known) + [np.nan] * len(free))
     theirs = TheirCoreSet(random_state=0).query(everything, y, batch_size=30) - len(known)
