@@ -37,8 +37,8 @@ class Components:
     """What is learnt: digits, ivus, mnist, cifar10, or your own images as folder or parquet."""
     strategy: str = "snn"
     """Who is labelled next: random, snn or si; for classes margin, least_confidence, entropy, bald, badge,
-    cluster_margin or latent_margin; for maps committee, gradient_length, lcmd, joint_core_set or si_committee; for both
-    core_set, latent_core_set, typiclust or si_core_set. A task may suggest its own."""
+    cluster_margin or latent_margin; for maps committee, gradient_length, lcmd or si_committee; for both core_set,
+    latent_core_set, typiclust or si_core_set. A task may suggest its own."""
     generator: str = "vae"
     """The generative model of stage 1: vae or alpha_gan. Strategies without a latent space do not use it."""
 

@@ -8,7 +8,6 @@ from alss_ray.strategies.committee import Committee
 from alss_ray.strategies.core_set import CoreSet
 from alss_ray.strategies.entropy import Entropy
 from alss_ray.strategies.gradient_length import GradientLength
-from alss_ray.strategies.joint_core_set import JointCoreSet
 from alss_ray.strategies.latent_core_set import LatentCoreSet
 from alss_ray.strategies.latent_margin import LatentMargin
 from alss_ray.strategies.lcmd import Lcmd
@@ -44,7 +43,6 @@ STRATEGIES: dict[str, type] = {
         Committee,
         GradientLength,
         Lcmd,
-        JointCoreSet,
         # synthesised images
         SiCoreSet,
         SiCommittee,

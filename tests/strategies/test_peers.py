@@ -151,19 +151,6 @@ def test_core_set_agrees_with_scikit_activeml(view: View) -> None:
     assert proposed("core_set", view) == free[theirs].tolist()
 
 
-def test_joint_core_set_agrees_with_scikit_activeml_on_both_spaces_side_by_side(maps: View) -> None:
-    assert maps.embedding is not None
-    free, known = maps.free.nonzero()[:, 0], maps.labelled.indices
-    sides = [features(maps.network, maps.images), maps.embedding.codes]
-    # Squared distances count 4 : 1, each space measured by its root mean squared distance to the middle.
-    sides = [side / np.sqrt((side[free] - side[free].mean(0)).square().sum(1).mean()) for side in sides]
-    sides[0] = 2 * sides[0]
-    everything = torch.cat([torch.cat(sides, 1)[rows] for rows in (known, free)]).numpy().astype(np.float64)
-    y = np.array([0.0] * len(known) + [np.nan] * len(free))
-    theirs = TheirCoreSet(random_state=0).query(everything, y, batch_size=30) - len(known)
-    assert proposed("joint_core_set", maps, latent_share=0.2) == free[theirs].tolist()
-
-
 def test_k_centre_without_centres_begins_in_the_middle_and_never_repeats() -> None:
     line = torch.tensor([[0.0], [1.0], [2.0], [2.0], [10.0]])
     assert k_centre(line, line[:0], 5).tolist() == [2, 4, 0, 1, 3]
