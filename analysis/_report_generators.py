@@ -64,9 +64,9 @@ def _pictures(source: Source, keys: Sequence[str]) -> list[str | Picture]:
     from generators import drawn_from, figure, pictured  # matplotlib: only where there is something to draw
 
     kept = pictured(source.folder)
+    shown = [kept[key] for key in keys if key in kept]
     parts: list[str | Picture] = []
-    for key in [key for key in keys if key in kept][:SHOWN]:
-        row = drawn_from(source.folder, kept[key])
+    for key, row in drawn_from(source.folder, shown[:SHOWN]).items():
         drawn = io.BytesIO()
         figure(row).savefig(drawn, format="png", dpi=100)
         caption = (
@@ -74,6 +74,6 @@ def _pictures(source: Source, keys: Sequence[str]) -> list[str | Picture]:
             "between their codes, images of fresh z"
         )
         parts.append(Picture(caption, caption, drawn.getvalue()))
-    if len(keys) > SHOWN:
-        parts.append(f"The first {SHOWN} of {len(keys)} generators are shown; the command below draws all.")
+    if len(shown) > SHOWN:
+        parts.append(f"The first {SHOWN} of {len(shown)} generators are shown; the command below draws all.")
     return parts

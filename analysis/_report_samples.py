@@ -24,7 +24,7 @@ def samples(source: Source) -> Section:
     )
     from stress_maps import figure  # matplotlib: only where there is something to draw
 
-    chosen = rows_of(source.folder, "samples", best["experiment"])
+    chosen = rows_of(source.folder, "samples", [best["experiment"]])
     told = f"{best['strategy']}, {best['n_labels']} labels, seed {best['seed']} (experiment {best['experiment']})"
     drawn = io.BytesIO()
     figure(chosen, told).savefig(drawn, format="png", dpi=110)

@@ -72,9 +72,9 @@ def read(
         }
 
 
-def rows_of(folder: Path | Place | str, kind: str, experiment: str) -> list[dict[str, Any]]:
-    """One experiment's rows of a kind; those of the others, which may be many pictures, stay where they are."""
-    wanted = pc.field("experiment") == experiment
+def rows_of(folder: Path | Place | str, kind: str, experiments: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of a kind of these experiments; those of the others, which may be many pictures, stay where they are."""
+    wanted = pc.field("experiment").isin(list(experiments))
     rows = []
     for part in stored([folder], (kind,))[kind]:
         rows += part.loose.filter(wanted).to_pylist()

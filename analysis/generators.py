@@ -8,6 +8,7 @@ python analysis/generators.py RESULTS --generator 0913db73 --out pictures
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,10 +96,13 @@ def pictured(folder: Place | str) -> dict[str, str]:
     return {row["generator_key"]: row["experiment"] for row in reversed(rows)}
 
 
-def drawn_from(folder: Place | str, experiment: str) -> dict[str, Any]:
-    """The figures and the pictures of the generator that an experiment used."""
-    (figures, *_), (pictures, *_) = (rows_of(folder, kind, experiment) for kind in ("generators", "pictures"))
-    return figures | pictures
+def drawn_from(folder: Place | str, experiments: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Generator's key -> its figures and pictures, of experiments that used different ones."""
+    figures, pictures = (
+        {row["experiment"]: row for row in rows_of(folder, kind, experiments)}
+        for kind in ("generators", "pictures")
+    )
+    return {figures[name]["generator_key"]: figures[name] | pictures[name] for name in experiments}
 
 
 def draw(options: GeneratorsOptions) -> None:
@@ -113,11 +117,12 @@ def draw(options: GeneratorsOptions) -> None:
         raise UsageError(
             f"There is no generator {options.generator}; {nearest(options.generator or '', first)}."
         )
-    for key in wanted:
+    rows = drawn_from(options.results, [first[key] for key in wanted])
+    for key, row in rows.items():
         path = stem(None, Place(options.out or options.results), f"generator-{key[:8]}").with_suffix(".png")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            sheet = figure(drawn_from(options.results, first[key]))
+            sheet = figure(row)
             sheet.savefig(path, dpi=150)
             plt.close(sheet)
         except OSError as error:

@@ -9,8 +9,7 @@ import pytest
 import torch
 from object_store import CREDENTIALS, ObjectStore
 
-from alss_ray.tasks import cifar10
-from alss_ray.tasks.mnist import FILES
+from alss_ray.tasks import cifar10, mnist
 
 torch.set_num_threads(1)
 
@@ -59,7 +58,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     """The folder that holds MNIST/raw; tests that need it are skipped without it."""
-    return _data("MNIST/raw", FILES)
+    return _data(mnist.FOLDER, mnist.FILES)
 
 
 @pytest.fixture(scope="session")

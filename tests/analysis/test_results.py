@@ -2,6 +2,7 @@
 
 import re
 import statistics
+from itertools import pairwise
 
 import pytest
 from synthetic import ROOT, script
@@ -63,6 +64,33 @@ def test_the_readmes_league_is_that_of_the_records(table, column):
     assert marked == {
         arm(name, dict(re.findall(r"(\w+)=(\w+)", own)).get("direction")) for name, own in worse
     }
+
+
+@pytest.mark.parametrize(
+    ("league", "told"),
+    [
+        ("digits", {"latent_margin": 108, "cluster_margin": 114, "margin": 117, "badge": 119, "least_confidence": 120}),
+        ("digits_retrained", {"latent_margin": 73, "margin": 82, "badge": 87, "cluster_margin": 87}),
+        ("ivus_n8", {"lcmd": 135, "typiclust": 140, "core_set": 147, "latent_core_set": 162}),
+        ("ivus", {"lcmd": 135, "core_set": 147, "typiclust": 162}),
+    ],
+)  # fmt: skip
+def test_labels_for_what_random_selection_reaches_are_those_of_the_text(league, told):
+    """Where the mean curve, straight between rounds, first reaches the last value of random selection."""
+    rows = [r for r in reading.read("rounds", [RESULTS / league]).table.to_pylist() if r["round_size"] == 20]
+    sign = 1 if rows[0]["higher_is_better"] else -1
+
+    def curve(name):
+        scores = {}
+        for row in rows:
+            if row["strategy"] == name:
+                scores.setdefault(row["n_labels"], []).append(sign * row["test_metric"])
+        return sorted((labels, statistics.fmean(values)) for labels, values in scores.items())
+
+    level = curve("random")[-1][1]
+    for name, labels in told.items():
+        (x0, y0), (x1, y1) = next(pair for pair in pairwise(curve(name)) if pair[1][1] >= level)
+        assert round(x0 + (level - y0) / (y1 - y0) * (x1 - x0)) == labels, name
 
 
 def arm(strategy, direction):
