@@ -1,17 +1,17 @@
 """The device that computes, and the precision and layout that suit it.
 
 On a GPU training runs in bfloat16; evaluation, gradients in latent space and figures stay in float32, with products in
-TensorFloat-32.
+TensorFloat-32. On a CPU everything is float32, unless an experiment says `bfloat16`: then F runs in it throughout.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from alss_ray.config import UsageError
 
@@ -58,6 +58,18 @@ def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[o
     if device.type != "cuda":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+class InBfloat16(nn.Module):
+    """A network whose convolutions and products run in bfloat16 wherever it runs; its outputs are float32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return cast(Tensor, self.network(images)).float()
 
 
 def placed(module: Module, device: torch.device) -> Module:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from alss_ray import rng
 from alss_ray.checkpoint import Learner
 from alss_ray.config import Experiment
-from alss_ray.devices import mixed_precision, placed
+from alss_ray.devices import InBfloat16, mixed_precision, placed
 from alss_ray.labelled import LabelledSet
 from alss_ray.tasks.base import Task, in_parts, to_unit
 
@@ -85,6 +85,7 @@ def fresh_learners(experiment: Experiment, device: torch.device) -> list[Learner
     for member in range(experiment.strategy.committee):
         with rng.scope(experiment.seed, "init", *_of(member)):
             network = placed(experiment.task.network(), device)
+        network = InBfloat16(network) if experiment.bfloat16 else network
         adam = torch.optim.Adam(network.parameters(), experiment.learning_rate, fused=True)
         learners.append((network, adam))
     return learners

@@ -37,6 +37,7 @@ OTHER_SETTINGS = {
     "retrain": True,
     "evaluate_every": 0,
     "score_limit": 100,
+    "bfloat16": True,
     "task": Mnist(),
     "strategy": Random(),
     "generator": None,
@@ -140,6 +141,15 @@ def test_two_parts_with_one_field_name_are_refused() -> None:
 
     with pytest.raises(UsageError, match=r"'latent_dim'.*rename"):
         _ = dataclasses.replace(BASE, strategy=Clashing()).identity
+
+
+def test_bfloat16_joins_the_identity_only_where_it_is_asked_for() -> None:
+    """Experiments from before there was such a field keep their identities and columns."""
+    asked = dataclasses.replace(BASE, bfloat16=True)
+    assert "bfloat16" not in flatten(BASE)
+    assert flatten(asked) == {**flatten(BASE), "bfloat16": True}
+    assert column_types(asked)["bfloat16"] is bool
+    assert dataclasses.replace(BASE, bfloat16=False).identity == BASE.identity != asked.identity
 
 
 def test_flat_fields_have_the_types_of_their_columns() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from alss_ray.experiment import Run
 from alss_ray.generators import AlphaGan
 from alss_ray.generators.store import GeneratorStore
 from alss_ray.materials import materials
-from alss_ray.strategies import Snn
+from alss_ray.strategies import LatentMargin, Snn
 from alss_ray.tasks import Digits
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -38,6 +39,33 @@ def test_on_a_cpu_precision_stays_as_it_is() -> None:
     assert layer.weight.is_contiguous(memory_format=torch.channels_last)
     with devices.mixed_precision(torch.device("cpu")):
         assert layer(given).dtype == torch.float32
+
+
+def test_f_in_bfloat16_is_near_f_in_float32_and_keeps_float32_weights() -> None:
+    draws = torch.Generator().manual_seed(0)
+    exact = Digits().network().eval()
+    images = torch.rand(50, 1, 8, 8, generator=draws)
+    given = images.clone().requires_grad_()
+    outputs = devices.InBfloat16(exact)(given)
+    outputs.square().sum().backward()
+    assert {outputs.dtype, given.grad.dtype, *(p.grad.dtype for p in exact.parameters())} == {torch.float32}
+    with torch.inference_mode():
+        error = (outputs - exact(images)).norm() / exact(images).norm()
+    assert 1e-5 < error < 0.02  # bfloat16 rounds to 2^-9
+
+
+def test_an_experiment_in_bfloat16_resumes_to_the_last_bit_and_differs_from_float32(tmp_path: Path) -> None:
+    shared, stock = materials(Digits()), GeneratorStore(tmp_path / "stock")
+    coarse, exact = (dataclasses.replace(tiny(strategy=LatentMargin()), bfloat16=on) for on in (True, False))
+    list(Run(coarse, shared, tmp_path / "whole", stock).rounds())
+    next(Run(coarse, shared, tmp_path / "broken", stock).rounds())
+    list(Run(coarse, shared, tmp_path / "broken", stock).rounds())
+    list(Run(exact, shared, tmp_path / "exact", stock).rounds())
+    whole = lasting("rounds", tmp_path / "whole")
+    assert whole.equals(lasting("rounds", tmp_path / "broken"))
+    others = lasting("rounds", tmp_path / "exact")
+    assert (whole["n_labels"], whole["bfloat16"].unique().to_pylist()) == (others["n_labels"], [True])
+    assert whole["train_loss"] != others["train_loss"]
 
 
 @gpu

@@ -48,7 +48,7 @@ def features(network: nn.Module, images: Tensor) -> Tensor:
     try:
         for chunk in images.split(CHUNK):
             network(to_unit(chunk))
-            flat = caught.pop().flatten(1)
+            flat = caught.pop().flatten(1).float()  # a network in bfloat16 hands that on
             if flat.shape[1] > WIDEST:
                 if sketch is None:
                     drawn = torch.randn(flat.shape[1], SKETCH, generator=rng.stream(0, "sketch"))
