@@ -36,7 +36,7 @@ from alss_ray.materials import materials
 from alss_ray.strategies import Random
 from alss_ray.tasks import Cifar10
 from alss_ray.tasks.cifar10 import DEVIATION, MEAN
-from alss_ray.training import batch_order, fit
+from alss_ray.training import batch_order, evaluate, fit
 
 REPEATS = 3
 WARM_UP = 3  # steps before the clock starts
@@ -114,14 +114,27 @@ def plain(options: Options, device: torch.device) -> float:
                 return options.steps * options.batch_size / (settled(device) - started)
 
 
-def ours(options: Options, device: torch.device, ready: Callable[[], object] = lambda: None) -> float:
-    """Images a second of training.fit."""
+def prepared(
+    options: Options, device: torch.device, bfloat16: bool
+) -> tuple[Cifar10, nn.Module, Tensor, Tensor]:
+    """Task, network, images and classes, on the device."""
     devices.prepare(device)
     task = Cifar10(architecture=options.architecture)
     images, targets = (part.to(device) for part in made(options))
+    network = devices.placed(task.network(), device)
+    return task, devices.InBfloat16(network) if bfloat16 else network, images, targets
+
+
+def ours(
+    options: Options,
+    device: torch.device,
+    ready: Callable[[], object] = lambda: None,
+    bfloat16: bool = False,
+) -> float:
+    """Images a second of training.fit."""
+    task, network, images, targets = prepared(options, device, bfloat16)
     rows = torch.arange(len(images), device=device)
     labelled = LabelledSet.empty(images).append(images, targets, rows, 1, made=False)
-    network = devices.placed(task.network(), device)
     adam = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
     order = batch_order(len(labelled), options.steps + WARM_UP, options.batch_size, torch.Generator())
     fit(network, adam, labelled, task, order[:WARM_UP], 0, None)
@@ -129,6 +142,15 @@ def ours(options: Options, device: torch.device, ready: Callable[[], object] = l
     started = settled(device)
     fit(network, adam, labelled, task, order[WARM_UP:], 0, None)
     return options.steps * options.batch_size / (settled(device) - started)
+
+
+def evaluated(options: Options, device: torch.device, bfloat16: bool) -> float:
+    """Images a second of training.evaluate."""
+    task, network, images, targets = prepared(options, device, bfloat16)
+    evaluate(network, images, targets, task)
+    started = settled(device)
+    evaluate(network, images, targets, task)
+    return len(images) / (settled(device) - started)
 
 
 def limit(device: torch.device) -> float:
@@ -197,6 +219,14 @@ def main() -> int:
     print(
         f"training.fit {mine:,.0f} images/s, plain loop {usual:,.0f} images/s: ratio {mine / usual:.2f} ({ratios})"
     )
+    for what, rate in (
+        ("trained", lambda on: ours(options, device, bfloat16=on)),
+        ("evaluated", lambda on: evaluated(options, device, on)),
+    ):
+        pairs = [(rate(True), rate(False)) for _ in range(REPEATS)]
+        gains = [one / other for one, other in pairs]
+        told = ", ".join(f"{gain:.2f}" for gain in gains)
+        print(f"with --bfloat16 {what} {statistics.median(gains):.2f} times as fast ({told})")
     best, each = limit(device), operations(Cifar10(architecture=options.architecture).network(), 8)
     print(
         f"{each / 1e9:.2f} GFLOP an image: {mine * each / 1e12:.2f} TFLOP/s of {best / 1e12:.2f} that a matrix product "
