@@ -70,6 +70,14 @@ def test_suggests_what_is_not_labelled_and_says_why(
         assert np.array_equal(shown, Image.open(home / "images" / row["name"]).convert("L"))
 
 
+def test_latent_margin_chooses_unless_another_is_named(home: Path) -> None:
+    said = {}
+    for name in ("", "latent_margin", "snn"):
+        suggest([*words(home), "--out", str(home / f"by {name}"), *(["--strategy", name] if name else [])])
+        said[name] = [row["name"] for row in rows(home / f"by {name}" / "001-round-1")]
+    assert said[""] == said["latent_margin"] != said["snn"]
+
+
 def test_takes_in_what_was_labelled_and_asks_for_nothing_twice(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,11 @@ class Annotations(ImageTask):
     """Names of the classes, separated by commas; those that --labels names unless given."""
 
     name: ClassVar[str] = "annotations"
-    defaults: ClassVar[Mapping[str, Any]] = {"iterations": 400, "batch_size": 32}  # from scratch, in one go
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "strategy": "latent_margin",  # the first of the leagues on digits and MNIST
+        "iterations": 400,  # from scratch, in one go
+        "batch_size": 32,
+    }
 
     def load(self) -> TaskData:
         """All images as D, with the labels that there are (UNKNOWN for none), and no test set."""
