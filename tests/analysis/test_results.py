@@ -16,6 +16,9 @@ RESULTS = ROOT / "analysis" / "results"
 LEAGUES = {
     "digits": "digits",
     "digits, retrained": "digits_retrained",
+    "MNIST, J = 20": "mnist_j20",
+    "MNIST, J = 100": "mnist_j100",
+    "MNIST, J = 500": "mnist_j500",
     "IVUS, n = 8": "ivus_n8",
     "IVUS, n = 3": "ivus",
 }
@@ -71,13 +74,19 @@ def test_the_readmes_league_is_that_of_the_records(table, column):
     [
         ("digits", {"latent_margin": 108, "cluster_margin": 114, "margin": 117, "badge": 119, "least_confidence": 120}),
         ("digits_retrained", {"latent_margin": 73, "margin": 82, "badge": 87, "cluster_margin": 87}),
+        ("mnist_j100", {"latent_margin": 385, "least_confidence": 400, "cluster_margin": 400}),
+        ("mnist_j500", {"latent_margin": 1411, "margin": 1441, "badge": 1449}),
         ("ivus_n8", {"lcmd": 135, "typiclust": 140, "core_set": 147, "latent_core_set": 162}),
         ("ivus", {"lcmd": 135, "core_set": 147, "typiclust": 162}),
     ],
 )  # fmt: skip
 def test_labels_for_what_random_selection_reaches_are_those_of_the_text(league, told):
     """Where the mean curve, straight between rounds, first reaches the last value of random selection."""
-    rows = [r for r in reading.read("rounds", [RESULTS / league]).table.to_pylist() if r["round_size"] == 20]
+    rows = reading.read("rounds", [RESULTS / league]).table.to_pylist()
+    size = min(
+        row["round_size"] for row in rows
+    )  # the network that has all labels comes to them in one round
+    rows = [row for row in rows if row["round_size"] == size]
     sign = 1 if rows[0]["higher_is_better"] else -1
 
     def curve(name):
@@ -91,6 +100,17 @@ def test_labels_for_what_random_selection_reaches_are_those_of_the_text(league, 
     for name, labels in told.items():
         (x0, y0), (x1, y1) = next(pair for pair in pairwise(curve(name)) if pair[1][1] >= level)
         assert round(x0 + (level - y0) / (y1 - y0) * (x1 - x0)) == labels, name
+
+
+@pytest.mark.parametrize(("league", "behind_at"), [("mnist_j100", [7]), ("mnist_j500", [])])
+def test_latent_margins_mean_is_the_best_at_every_t_but_those_of_the_text(league, behind_at):
+    scores = {}
+    for row in reading.read("rounds", [RESULTS / league]).table.to_pylist():
+        scores.setdefault(row["t"], {}).setdefault(arm(row["strategy"], row["direction"]), []).append(
+            row["test_metric"]
+        )
+    means = {t: {name: statistics.fmean(of) for name, of in arms.items()} for t, arms in scores.items()}
+    assert [t for t in range(2, 11) if max(means[t], key=means[t].get) != "latent_margin"] == behind_at
 
 
 def arm(strategy, direction):
