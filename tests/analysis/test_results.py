@@ -83,9 +83,8 @@ def test_the_readmes_league_is_that_of_the_records(table, column):
 def test_labels_for_what_random_selection_reaches_are_those_of_the_text(league, told):
     """Where the mean curve, straight between rounds, first reaches the last value of random selection."""
     rows = reading.read("rounds", [RESULTS / league]).table.to_pylist()
-    size = min(
-        row["round_size"] for row in rows
-    )  # the network that has all labels comes to them in one round
+    # The network that has all labels comes to them in one round.
+    size = min(row["round_size"] for row in rows)
     rows = [row for row in rows if row["round_size"] == size]
     sign = 1 if rows[0]["higher_is_better"] else -1
 

@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from alss_ray import devices
+from alss_ray.checkpoint import Learner
 from alss_ray.cli import guarded
 from alss_ray.config import Experiment
 from alss_ray.experiment import Run
@@ -36,7 +37,7 @@ from alss_ray.materials import materials
 from alss_ray.strategies import Random
 from alss_ray.tasks import Cifar10
 from alss_ray.tasks.cifar10 import DEVIATION, MEAN
-from alss_ray.training import batch_order, evaluate, fit
+from alss_ray.training import batch_order, evaluate, fit, fresh_learners
 
 REPEATS = 3
 WARM_UP = 3  # steps before the clock starts
@@ -116,13 +117,13 @@ def plain(options: Options, device: torch.device) -> float:
 
 def prepared(
     options: Options, device: torch.device, bfloat16: bool
-) -> tuple[Cifar10, nn.Module, Tensor, Tensor]:
-    """Task, network, images and classes, on the device."""
+) -> tuple[Cifar10, Learner, Tensor, Tensor]:
+    """Task, F with its optimiser as an experiment has them, images and classes, on the device."""
     devices.prepare(device)
     task = Cifar10(architecture=options.architecture)
+    [learner] = fresh_learners(Experiment(task=task, strategy=Random(), bfloat16=bfloat16), device)
     images, targets = (part.to(device) for part in made(options))
-    network = devices.placed(task.network(), device)
-    return task, devices.InBfloat16(network) if bfloat16 else network, images, targets
+    return task, learner, images, targets
 
 
 def ours(
@@ -132,21 +133,20 @@ def ours(
     bfloat16: bool = False,
 ) -> float:
     """Images a second of training.fit."""
-    task, network, images, targets = prepared(options, device, bfloat16)
+    task, learner, images, targets = prepared(options, device, bfloat16)
     rows = torch.arange(len(images), device=device)
     labelled = LabelledSet.empty(images).append(images, targets, rows, 1, made=False)
-    adam = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
     order = batch_order(len(labelled), options.steps + WARM_UP, options.batch_size, torch.Generator())
-    fit(network, adam, labelled, task, order[:WARM_UP], 0, None)
+    fit(*learner, labelled, task, order[:WARM_UP], 0, None)
     ready()
     started = settled(device)
-    fit(network, adam, labelled, task, order[WARM_UP:], 0, None)
+    fit(*learner, labelled, task, order[WARM_UP:], 0, None)
     return options.steps * options.batch_size / (settled(device) - started)
 
 
 def evaluated(options: Options, device: torch.device, bfloat16: bool) -> float:
     """Images a second of training.evaluate."""
-    task, network, images, targets = prepared(options, device, bfloat16)
+    task, (network, _), images, targets = prepared(options, device, bfloat16)
     evaluate(network, images, targets, task)
     started = settled(device)
     evaluate(network, images, targets, task)
