@@ -12,7 +12,7 @@ import itertools
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from alss_ray import cli, reading
 from alss_ray.catalogue import find
@@ -35,6 +35,8 @@ class Table1Options(PairedOptions):
     """Generators, each a set of arms with what suits it on the task; the one of --generator unless given."""
     latent_dims: tuple[int, ...] = ()
     """Values of n, each a set of arms; that of --latent-dim unless given."""
+    controls: tuple[Literal["random", "none"], ...] = ("random", "none")
+    """Directions of the arms beside the gradient's: as far in a random one, and not at all."""
 
 
 def spaces(base: Experiment, options: Table1Options, given: Collection[str]) -> dict[str, Any]:
@@ -76,10 +78,11 @@ def arms(base: Experiment, options: Table1Options, given: Collection[str] = ()) 
             "SI, random direction": Si(alpha, "random"),
             "SNN": snn,
         }
+    wanted = {name: s for name, s in strategies.items() if s.direction in ("gradient", *options.controls)}
     return {"random": random} | {
         f"{name}{space}": dataclasses.replace(base, strategy=strategy, generator=generator)
         for space, generator in spaces(base, options, given).items()
-        for name, strategy in strategies.items()
+        for name, strategy in wanted.items()
     }
 
 
