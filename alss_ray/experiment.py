@@ -199,6 +199,7 @@ class Run:
             "n_new": len(targets),
             "n_labels": len(state.labelled),
             "n_distinct": state.labelled.distinct,
+            "class_balance": state.labelled.balance(int(self.test[1].max()) + 1),
             "n_val_labels": len(state.validation),
             "new_loss": fresh.loss,
             "new_error": 1 - fresh.metric if self.task.higher_is_better else fresh.metric,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -65,6 +66,16 @@ class LabelledSet:
         """How many different samples there are; as written, Algorithm 1 can add one again."""
         real = self.indices[self.indices >= 0]
         return len(real.unique()) + len(self) - len(real)
+
+    def balance(self, classes: int) -> float | None:
+        """How evenly the labels lie among so many classes: the entropy of their shares over its greatest value.
+
+        1 where all are equally many, 0 where there is but one; None where labels are maps.
+        """
+        if self.targets.is_floating_point():
+            return None
+        counts = torch.bincount(self.targets.cpu(), minlength=max(2, classes)).double()
+        return float(torch.special.entr(counts / len(self)).sum()) / math.log(len(counts))
 
     def pack(self) -> dict[str, Tensor]:
         """What must be saved: images of D are left out, for their indices say which they are."""

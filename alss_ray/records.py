@@ -51,6 +51,11 @@ IDENTITY: tuple[Column, ...] = (
 ROUND_ONLY: tuple[Column, ...] = (
     ("n_new", pa.int32(), "samples added in this round"),
     ("n_distinct", pa.int64(), "distinct samples among n_labels"),
+    (
+        "class_balance",
+        pa.float64(),
+        "entropy of the classes among n_labels, 1 for equal shares; null for maps",
+    ),
     ("n_val_labels", pa.int64(), "validation labels bought beside n_labels"),
     ("val_metric", pa.float64(), "the task's metric on the validation set (accuracy as a share of 1)"),
     ("val_loss", pa.float64(), "mean loss on the validation set"),

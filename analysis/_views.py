@@ -104,6 +104,7 @@ UNITS = {
     "n_labels": "labels",
     "n_new": "labels",
     "n_distinct": "labels",
+    "class_balance": "share of 1",
     "n_val_labels": "labels",
     "round_size": "labels",
     "label_budget": "labels",

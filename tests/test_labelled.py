@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
+from scipy import stats
 from torch import Tensor
 
 from alss_ray.labelled import LabelledSet
@@ -78,3 +80,17 @@ def test_maps_as_targets_keep_their_form() -> None:
     labelled = labelled.append(POOL[4:5], maps[:1], rows(4), 2, made=False)
     assert labelled.targets.shape == (4, 1, 4, 4)
     assert_equal(LabelledSet.unpack(labelled.pack(), POOL), labelled)
+
+
+@pytest.mark.parametrize("counts", [(5, 5, 5), (9, 3, 3), (15, 0, 0), (7, 1)])
+def test_balance_is_the_entropy_that_scipy_gives(counts: tuple[int, ...]) -> None:
+    targets = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    places = torch.arange(len(targets))
+    labelled = LabelledSet.empty(POOL).append(POOL[places], targets, places, 1, made=False)
+    wanted = stats.entropy([*counts, 0][:3]) / np.log(3)
+    assert labelled.balance(3) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_maps_have_no_balance() -> None:
+    labelled = LabelledSet.empty(POOL).append(POOL[rows(3)], torch.ones(1, 1, 2, 2), rows(3), 1, made=False)
+    assert labelled.balance(2) is None
