@@ -1,7 +1,8 @@
 """Switch every part of the method one at a time, on paired seeds, against the method as it stands on the command line.
 
-The parts: direction, normalisation, re-drawing, exclusion, decoded or real samples, warm start or retraining, grey or
-mask input, latent posterior mean or sample, and what else the strategy has; random selection is the reference.
+The parts: direction, normalisation, re-drawing, exclusion, decoded or real samples, augmentation, warm start or
+retraining, grey or mask input, latent posterior mean or sample, and what else the strategy has; random selection is
+the reference, with the parts of training as they stand.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ PARTS = {
     "stepped_from": "points to step from",
     "spread": "spread of draws",
     "fed": "grey or mask input",
+    "augment": "augmentation",
     "retrain": "warm start or retraining",
     "codes": "latent posterior",
 }
