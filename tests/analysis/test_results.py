@@ -23,25 +23,55 @@ LEAGUES = {
     "IVUS, n = 3": "ivus",
 }
 WORSE = " ↓"
+SNN = {
+    "strategy": "snn", "direction": "gradient", "normalise": True, "redraw_every": 1, "exclude_labelled": True,
+    "decoded": False, "augment": False, "retrain": False, "codes": "mean",
+}  # fmt: skip
+VARIANTS = {
+    "random selection": ("ablation", {"strategy": "random"}),
+    "SNN": ("ablation", SNN),
+    "SNN, random direction": ("ablation", SNN | {"direction": "random"}),
+    "SNN, α = 0": ("ablation", SNN | {"direction": "none"}),
+    "SNN, duplicates counted as labels": ("ablation", SNN | {"exclude_labelled": False}),
+    "SNN, decoded images in place of real ones": ("ablation", SNN | {"decoded": True}),
+    "SNN, a fresh network every round": ("ablation", SNN | {"retrain": True}),
+    "SNN, 450 iterations a round": ("iterations", {"strategy": "snn"}),
+    "random selection, 450 iterations a round": ("iterations", {"strategy": "random"}),
+    "SNN, augmentation": ("augmented", {"strategy": "snn"}),
+    "random selection, augmentation": ("augmented", {"strategy": "random"}),
+}
+CIFAR10 = {"cifar10", "cifar10_lenet", *(f"cifar10_{folder}" for folder, _ in VARIANTS.values())}
 
 
 @pytest.fixture(scope="module")
 def table():
-    """The README's table: column -> arm -> cell."""
+    """The README's league: column -> arm -> cell."""
+    (league,) = tables("What saves labels")
+    return league
+
+
+def tables(title):
+    """The tables of a section of the README, each as column -> row -> cell."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## What saves labels")[1].split("\n## ")[0]
-    heading, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")]
-                         for line in section.splitlines() if line.startswith("|"))  # fmt: skip
-    return {
-        column: {row[0].replace("`", ""): row[k] for row in rows if row[k]}
-        for k, column in enumerate(heading)
-        if k
-    }
+    section = readme.split(f"## {title}")[1].split("\n## ")[0]
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE):
+        heading, _, *rows = (
+            [cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()
+        )
+        found.append(
+            {
+                column: {row[0].replace("`", ""): row[k] for row in rows if row[k]}
+                for k, column in enumerate(heading)
+                if k
+            }
+        )
+    return found
 
 
 def test_every_league_that_is_kept_is_told(table):
     assert list(table) == list(LEAGUES)
-    assert {path.name for path in RESULTS.iterdir()} == {*LEAGUES.values(), "digits_untuned"}
+    assert {path.name for path in RESULTS.iterdir()} == {*LEAGUES.values(), *CIFAR10, "digits_untuned"}
 
 
 @pytest.mark.parametrize("column", LEAGUES)
@@ -110,6 +140,42 @@ def test_latent_margins_mean_is_the_best_at_every_t_but_those_of_the_text(league
         )
     means = {t: {name: statistics.fmean(of) for name, of in arms.items()} for t, arms in scores.items()}
     assert [t for t in range(2, 11) if max(means[t], key=means[t].get) != "latent_margin"] == behind_at
+
+
+def test_table_1_on_cifar10_is_that_of_the_records():
+    told, *_ = tables("CIFAR-10, measured")
+    scores = {}
+    for row in reading.read("rounds", [RESULTS / "cifar10"]).table.to_pylist():
+        name = {"snn": "SNN"}.get(row["strategy"], row["strategy"])
+        name += ", random direction" if row["direction"] == "random" else ""
+        name += {"vae": ", VAE", "alpha_gan": ", α-GAN"}.get(row.get("generator"), "")
+        scores.setdefault(name, {}).setdefault(str(row["t"]), []).append(100 * row["test_metric"])
+    assert {column: told[column] for column in scores} == {
+        column: {t: spread(values, 1) for t, values in rounds.items()} for column, rounds in scores.items()
+    }
+
+
+def test_the_variants_on_cifar10_are_those_of_the_records():
+    _, told, *_ = tables("CIFAR-10, measured")
+    assert set(told["t = 10"]) == {*VARIANTS, "paper: Rand", "paper: Ours"}
+    for name, (folder, wanted) in VARIANTS.items():
+        rows = reading.read("rounds", [RESULTS / f"cifar10_{folder}"]).table.to_pylist()
+        own = [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+        assert len({row["seed"] for row in own}) == 3
+        for column, cells in told.items():
+            if column.startswith("t = "):
+                at = [100 * row["test_metric"] for row in own if column == f"t = {row['t']}"]
+                assert cells[name] == spread(at, 1), (name, column)
+
+
+def test_the_league_on_cifar10_is_that_of_the_records():
+    told = tables("CIFAR-10, measured")[2]
+    arms = {}
+    for row in reading.read("rounds", [RESULTS / "cifar10_lenet"]).table.to_pylist():
+        arms.setdefault(arm(row["strategy"], row["direction"]), []).append(row)
+    assert told["test AULC"] == {
+        name: spread(list(Curves(own, 100).areas.values()), 2) for name, own in arms.items()
+    }
 
 
 def arm(strategy, direction):
