@@ -162,6 +162,8 @@ def test_the_variants_on_cifar10_are_those_of_the_records():
         rows = reading.read("rounds", [RESULTS / f"cifar10_{folder}"]).table.to_pylist()
         own = [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
         assert len({row["seed"] for row in own}) == 3
+        balance = statistics.fmean(row["class_balance"] for row in own if row["t"] == 10)
+        assert told["balance"][name] == f"{balance:.3f}"
         for column, cells in told.items():
             if column.startswith("t = "):
                 at = [100 * row["test_metric"] for row in own if column == f"t = {row['t']}"]
@@ -175,6 +177,10 @@ def test_the_league_on_cifar10_is_that_of_the_records():
         arms.setdefault(arm(row["strategy"], row["direction"]), []).append(row)
     assert told["test AULC"] == {
         name: spread(list(Curves(own, 100).areas.values()), 2) for name, own in arms.items()
+    }
+    assert told["at 5,000 labels"] == {
+        name: spread([100 * row["test_metric"] for row in own if row["n_labels"] == 5000], 2)
+        for name, own in arms.items()
     }
 
 
