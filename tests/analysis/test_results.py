@@ -171,7 +171,7 @@ def test_the_variants_on_cifar10_are_those_of_the_records():
 
 
 def test_the_league_on_cifar10_is_that_of_the_records():
-    told = tables("CIFAR-10, measured")[2]
+    told = tables("CIFAR-10, measured")[-1]
     arms = {}
     for row in reading.read("rounds", [RESULTS / "cifar10_lenet"]).table.to_pylist():
         arms.setdefault(arm(row["strategy"], row["direction"]), []).append(row)
