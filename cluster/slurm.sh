@@ -17,7 +17,8 @@ set -m # background commands can be interrupted, and have process groups of thei
 
 nodes=$SLURM_JOB_NUM_NODES
 patience=${ALSS_RAY_JOIN_SECONDS:-300}
-port=$((20000 + SLURM_JOB_ID % 10000)) # other jobs on these machines have other ports and folders
+# Other jobs on these machines have other ports and folders. From 32768 on, Linux gives ports to whoever asks for any.
+port=$((20000 + SLURM_JOB_ID % 5000))
 address=$(python -c 'import ray; print(ray.util.get_node_ip_address())')
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
@@ -27,7 +28,7 @@ export RAY_AUTH_TOKEN RAY_ADDRESS="$address:$port"
 machine='
 if [ "$SLURM_PROCID" = 0 ]; then
   where=(--head "--port=${RAY_ADDRESS##*:}" --include-dashboard=false "--temp-dir=/tmp/ray-$SLURM_JOB_ID"
-         "--node-ip-address=${RAY_ADDRESS%:*}" "--ray-client-server-port=$((${RAY_ADDRESS##*:} + 10000))")
+         "--node-ip-address=${RAY_ADDRESS%:*}" "--ray-client-server-port=$((${RAY_ADDRESS##*:} + 5000))")
 else
   until (exec 3<>"/dev/tcp/${RAY_ADDRESS%:*}/${RAY_ADDRESS##*:}") 2>/dev/null; do sleep 1; done
   where=("--address=$RAY_ADDRESS")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -100,6 +101,19 @@ def test_a_job_whose_time_is_over_stops_its_sweep_and_can_be_resumed(
         assert process.returncode == 130, shown
         assert f"Add --results {results} --resume to go on." in shown
         assert members(process.pid) == []
+
+
+def test_a_job_takes_no_port_that_the_system_may_have_given_to_another_process(
+    job: dict[str, str], tmp_path: Path
+) -> None:
+    shown = tmp_path / "shown"
+    text = f'#!/usr/bin/env bash\necho "$@" > {shown}.new; mv {shown}.new {shown}\n'
+    program(tmp_path / "bin", "ray", text)
+    with submitted(job | {"TASKS": "1", "SLURM_JOB_ID": "9999"}, "false"):
+        until(shown.exists, 60)
+    ports = [int(port) for port in re.findall(r"port=(\d+)", shown.read_text())]
+    assert len(set(ports)) == 2
+    assert max(ports) < 32_768  # where net.ipv4.ip_local_port_range begins unless an administrator changed it
 
 
 def test_a_machine_that_does_not_come_is_told(job: dict[str, str]) -> None:
