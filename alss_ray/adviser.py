@@ -29,7 +29,7 @@ from alss_ray.tasks.annotations import Annotations
 from alss_ray.tasks.base import TaskData
 from alss_ray.tasks.image_files import whole
 from alss_ray.tasks.images import SHOWN, UNKNOWN
-from alss_ray.training import evaluate, fresh_learners, train
+from alss_ray.training import evaluate, fresh_learners, train, training_set
 
 HELD_OUT, FEWEST = 0.2, 50
 """The share of the labels that F's accuracy is measured on, where there are that many."""
@@ -141,7 +141,7 @@ class Adviser:
     def _trained(self, rows: Tensor) -> list[tuple[torch.nn.Module, torch.optim.Optimizer]]:
         learners = fresh_learners(self.experiment, self.device)
         if len(rows):
-            labelled = self._set(rows)
+            labelled = training_set(self.experiment, self._set(rows), self.embedding)
             for member, learner in enumerate(learners):
                 train(self.experiment, 1, member, learner, labelled, None)
         return learners

@@ -122,6 +122,9 @@ class Settings:
     score_limit: int = 0
     """Unlabelled images that a strategy may have looked at by networks in each round, as a large pool forces one to
     limit; pool strategies get so many at random, 0 for all."""
+    decoded_beside: bool = late(False)
+    """Train the network also on G(E(x)) of every labelled sample x, with x's label: twice the images for as many
+    labels. For strategies that have a latent space."""
     bfloat16: bool = late(False)
     """Run the network in bfloat16 throughout, evaluation and gradients in latent space included: faster on CPUs with
     AMX. Without it a CPU computes in float32, and a GPU trains in bfloat16 and does everything else in float32."""
@@ -159,6 +162,11 @@ class Experiment(Settings):
             raise UsageError(
                 f"--score-limit is {self.score_limit}, fewer than the {self.round_size} that a round asks for; "
                 "raise it, or give 0 for all."
+            )
+        if self.decoded_beside and self.generator is None:
+            raise UsageError(
+                f"--decoded-beside needs a generator, and the strategy {component_name(self.strategy)} has none; leave "
+                "it out, or choose one with a latent space, such as snn."
             )
 
     @property

@@ -44,7 +44,7 @@ from alss_ray.places import Place
 from alss_ray.reasons import reasons
 from alss_ray.state import Row, State
 from alss_ray.strategies.base import Query, View, draw_free
-from alss_ray.training import Scores, evaluate, fresh_learners, images_seen, train
+from alss_ray.training import Scores, evaluate, fresh_learners, images_seen, train, training_set
 
 PHASES = ("propose", "label", "append", "fit", "evaluate", "record")
 
@@ -213,8 +213,9 @@ class Run:
         def evaluated(iteration: int, train_loss: float) -> None:
             self._add_to_curve(iteration, self._validate(), train_loss)
 
+        images = training_set(experiment, state.labelled, self.embedding)
         loss, *_ = [
-            train(experiment, state.t, member, learner, state.labelled, None if member else evaluated)
+            train(experiment, state.t, member, learner, images, None if member else evaluated)
             for member, learner in enumerate(self.learners)
         ]
         if not math.isfinite(loss):

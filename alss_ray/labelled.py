@@ -53,9 +53,13 @@ class LabelledSet:
             torch.full_like(indices, made).bool(),
             torch.empty(len(indices), 0, device=indices.device) if points is None else points,
         )
-        if not len(self):
-            return new
-        return LabelledSet(*(torch.cat([getattr(self, f.name), getattr(new, f.name)]) for f in fields(self)))
+        return self.joined(new) if len(self) else new
+
+    def joined(self, other: LabelledSet) -> LabelledSet:
+        """This set with the samples of another behind its own."""
+        return LabelledSet(
+            *(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self))
+        )
 
     def take(self, rows: Tensor) -> LabelledSet:
         """The samples at `rows`."""

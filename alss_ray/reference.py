@@ -1,4 +1,4 @@
-"""What learning curves are held against: the same network, trained on every label that the pool has."""
+"""What learning curves are held against: random selection, and the network trained on every label of the pool."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import dataclasses
 from alss_ray.config import Experiment
 from alss_ray.strategies import Random
 from alss_ray.tasks.base import TaskData
+
+
+def random_selection(base: Experiment) -> Experiment:
+    """The paper's baseline with the settings of `base`, as far as they do not need a latent space."""
+    return dataclasses.replace(base, strategy=Random(), generator=None, decoded_beside=False)
 
 
 def whole_pool(base: Experiment, data: TaskData) -> Experiment | None:
@@ -18,9 +23,7 @@ def whole_pool(base: Experiment, data: TaskData) -> Experiment | None:
         return None
     free = len(data.images) - base.validation_size
     return dataclasses.replace(
-        base,
-        strategy=Random(),
-        generator=None,
+        random_selection(base),
         round_size=free,
         label_budget=free,
         validation_share=base.validation_size / free,

@@ -15,10 +15,9 @@ from alss_ray.config import Experiment, Scalar, UsageError, Waiting, flatten
 from alss_ray.display import print_next_steps, print_report
 from alss_ray.generators.verdicts import print_generators
 from alss_ray.places import Place
-from alss_ray.reference import whole_pool
+from alss_ray.reference import random_selection, whole_pool
 from alss_ray.results import MANIFEST, default_folder, examine
 from alss_ray.space import Point, Space, corners, describe
-from alss_ray.strategies import Random
 from alss_ray.waiting import patiently
 
 HALVING = 3
@@ -140,7 +139,7 @@ class Sweep:
 
     def baseline(self, experiment: Experiment) -> Experiment:
         """Random selection with the same settings; where that is the strategy, the experiment around the search."""
-        random = dataclasses.replace(experiment, strategy=Random(), generator=None)
+        random = random_selection(experiment)
         return self.base if random == experiment else random
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from alss_ray import rng
 from alss_ray.checkpoint import Learner
 from alss_ray.config import Experiment
 from alss_ray.devices import InBfloat16, mixed_precision, placed
+from alss_ray.generators.base import Embedding
 from alss_ray.labelled import LabelledSet
-from alss_ray.tasks.base import Task, in_parts, to_unit
+from alss_ray.tasks.base import Task, in_parts, to_bytes, to_unit
 
 CHUNK = 500  # images evaluated at once
 
@@ -77,6 +79,18 @@ def fit(
             total += recent
             recent.zero_()
     return (total + recent).item() / len(rows)
+
+
+@torch.inference_mode()
+def training_set(experiment: Experiment, labelled: LabelledSet, embedding: Embedding | None) -> LabelledSet:
+    """What F trains on: the labelled set, with the image G(p) of every point beside it where that is asked for."""
+    if not experiment.decoded_beside:
+        return labelled
+    assert embedding is not None
+    points = labelled.points.split([len(part) for part in in_parts(labelled.images, CHUNK)])
+    decoded = torch.cat([to_bytes(embedding.decoder(some)) for some in points])
+    whole = dataclasses.replace(labelled, images=decoded, made=torch.ones_like(labelled.made))
+    return labelled.joined(whole)
 
 
 def fresh_learners(experiment: Experiment, device: torch.device) -> list[Learner]:

@@ -1,11 +1,10 @@
 """Switch every part of the method one at a time, on paired seeds, against the method as it stands on the command line.
 
-The parts: direction, normalisation, re-drawing, exclusion, decoded or real samples, augmentation, warm start or
-retraining, grey or mask input, latent posterior mean or sample, and what else the strategy has; random selection is
-the reference, with the parts of training as they stand.
+The parts: direction, normalisation, re-drawing, exclusion, decoded or real samples or both, augmentation, warm start
+or retraining, grey or mask input, latent posterior mean or sample, and what else the strategy has; random selection
+is the reference, with the parts of training as they stand.
 """
 
-import dataclasses
 import sys
 
 from alss_ray import cli, summary
@@ -14,8 +13,8 @@ from alss_ray.config import Experiment, Scalar, UsageError, flatten
 from alss_ray.display import print_table
 from alss_ray.metrics import display_unit
 from alss_ray.places import Place
+from alss_ray.reference import random_selection
 from alss_ray.specs import fields
-from alss_ray.strategies import Random
 from alss_ray.sweep import PairedOptions, Sweep, run_and_show, side_by_side
 
 PARTS = {
@@ -24,6 +23,7 @@ PARTS = {
     "redraw_every": "re-drawing",
     "exclude_labelled": "exclusion",
     "decoded": "decoded or real samples",
+    "decoded_beside": "decoded samples beside real ones",
     "first": "first round",
     "stepped_from": "points to step from",
     "spread": "spread of draws",
@@ -43,7 +43,7 @@ def arms(base: Experiment) -> dict[str, Experiment]:
         others: tuple[Scalar, ...] = known[name].allowed or (0 if values[name] else 1,)
         for other in (value for value in others if value != values[name]):
             found[f"{name} {other}".lower()] = experiment_from({**values, name: other})
-    return {**found, "random": dataclasses.replace(base, strategy=Random(), generator=None)}
+    return {**found, "random": random_selection(base)}
 
 
 def show(folder: Place, base: Experiment, seeds: range) -> None:

@@ -20,8 +20,8 @@ from alss_ray.config import Experiment, UsageError, component_name
 from alss_ray.display import print_table
 from alss_ray.materials import materials
 from alss_ray.places import Place
-from alss_ray.reference import whole_pool
-from alss_ray.strategies import Random, Si, Snn
+from alss_ray.reference import random_selection, whole_pool
+from alss_ray.strategies import Si, Snn
 from alss_ray.strategies.stepping import Stepping
 from alss_ray.sweep import PairedOptions, Sweep, replicated, run_and_show, side_by_side
 from alss_ray.table1 import Rows, table1
@@ -64,7 +64,6 @@ def arms(base: Experiment, options: Table1Options, given: Collection[str] = ()) 
     """The rows of the table, by name; `given` names the options that stood on the command line."""
     alpha = base.strategy.alpha
     snn = base.strategy if isinstance(base.strategy, Snn) else Snn(alpha)
-    random = dataclasses.replace(base, strategy=Random(), generator=None)
     if materials(base.task).data.label_folder is None:
         strategies = {
             "SNN": snn,
@@ -79,7 +78,7 @@ def arms(base: Experiment, options: Table1Options, given: Collection[str] = ()) 
             "SNN": snn,
         }
     wanted = {name: s for name, s in strategies.items() if s.direction in ("gradient", *options.controls)}
-    return {"random": random} | {
+    return {"random": random_selection(base)} | {
         f"{name}{space}": dataclasses.replace(base, strategy=strategy, generator=generator)
         for space, generator in spaces(base, options, given).items()
         for name, strategy in wanted.items()

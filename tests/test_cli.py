@@ -64,7 +64,7 @@ def test_every_field_of_the_experiment_can_be_given() -> None:
     line = (
         "--alpha 0.3 --direction random --no-normalise --no-exclude-labelled --decoded --redraw-every 2 "
         "--latent-dim 5 --generator-seed 2 --round-size=25 --label-budget 250 --iterations 10 --batch-size 32 "
-        "--learning-rate 1e-2 --retrain --evaluate-every 0 --score-limit 30 --bfloat16 --seed 7 "
+        "--learning-rate 1e-2 --retrain --evaluate-every 0 --score-limit 30 --decoded-beside --bfloat16 --seed 7 "
         "--validation-share 0.25 --out here --rounds 9"
     )
     parsed = read(*line.split())
@@ -73,7 +73,7 @@ def test_every_field_of_the_experiment_can_be_given() -> None:
     settings = {f.name: getattr(parsed.experiment, f.name) for f in dataclasses.fields(Settings)}
     assert settings == {
         "round_size": 25, "label_budget": 250, "iterations": 10, "batch_size": 32, "learning_rate": 0.01,
-        "retrain": True, "evaluate_every": 0, "score_limit": 30, "bfloat16": True, "seed": 7,
+        "retrain": True, "evaluate_every": 0, "score_limit": 30, "decoded_beside": True, "bfloat16": True, "seed": 7,
         "validation_share": 0.25,
     }  # fmt: skip
     assert parsed.options == ScriptOptions(Path("here"), 9)

@@ -37,6 +37,7 @@ OTHER_SETTINGS = {
     "retrain": True,
     "evaluate_every": 0,
     "score_limit": 100,
+    "decoded_beside": True,
     "bfloat16": True,
     "task": Mnist(),
     "strategy": Random(),
@@ -143,13 +144,21 @@ def test_two_parts_with_one_field_name_are_refused() -> None:
         _ = dataclasses.replace(BASE, strategy=Clashing()).identity
 
 
-def test_bfloat16_joins_the_identity_only_where_it_is_asked_for() -> None:
+@pytest.mark.parametrize("name", ["bfloat16", "decoded_beside"])
+def test_what_came_late_joins_the_identity_only_where_it_is_asked_for(name: str) -> None:
     """Experiments from before there was such a field keep their identities and columns."""
-    asked = dataclasses.replace(BASE, bfloat16=True)
-    assert "bfloat16" not in flatten(BASE)
-    assert flatten(asked) == {**flatten(BASE), "bfloat16": True}
-    assert column_types(asked)["bfloat16"] is bool
-    assert dataclasses.replace(BASE, bfloat16=False).identity == BASE.identity != asked.identity
+    asked = dataclasses.replace(BASE, **{name: True})
+    assert name not in flatten(BASE)
+    assert flatten(asked) == {**flatten(BASE), name: True}
+    assert column_types(asked)[name] is bool
+    assert dataclasses.replace(BASE, **{name: False}).identity == BASE.identity != asked.identity
+
+
+def test_decoded_images_need_a_generator() -> None:
+    with pytest.raises(
+        UsageError, match=r"--decoded-beside needs a generator, and the strategy random has none"
+    ):
+        Experiment(task=Digits(), strategy=Random(), decoded_beside=True)
 
 
 def test_flat_fields_have_the_types_of_their_columns() -> None:

@@ -116,6 +116,17 @@ def test_warm_start_keeps_the_weights_and_retraining_does_not(tmp_path: Path) ->
     assert warm[-1]["train_loss"] < fresh[-1]["train_loss"]  # it starts from what it knows
 
 
+def test_decoded_images_are_trained_on_and_not_bought(tmp_path: Path) -> None:
+    with_them, without = (
+        run(tiny(LedgerDigits(tmp_path / f"ledger {beside}"), decoded_beside=beside), tmp_path / str(beside))
+        for beside in (True, False)
+    )
+    assert [row["n_labels"] for row in with_them] == [row["n_labels"] for row in without]
+    assert len(sold(tmp_path / "ledger True")) == len(sold(tmp_path / "ledger False"))
+    assert with_them[0]["new_loss"] == without[0]["new_loss"]
+    assert with_them[0]["test_loss"] != without[0]["test_loss"]
+
+
 @pytest.mark.parametrize(
     "strategy",
     [

@@ -194,13 +194,22 @@ def test_an_ablation_switches_one_part_at_a_time(tmp_path: Path) -> None:
     done = sweep("ablation.py", folder, "--seeds", "2", "--label-budget", "20", "--iterations", "5")
     assert done.returncode == 0, done.stderr
     found = rows(folder, t=2)
-    assert len(found) == 2 * 10
-    parts = ("direction", "normalise", "redraw_every", "exclude_labelled", "decoded", "retrain", "codes")
+    assert len(found) == 2 * 11
+    parts = (
+        "direction",
+        "normalise",
+        "redraw_every",
+        "exclude_labelled",
+        "decoded",
+        "retrain",
+        "codes",
+        "decoded_beside",
+    )
     base = next(
         row
         for row in found
         if row["strategy"] == "snn"
-        and [row[name] for name in parts] == ["gradient", True, 1, True, False, False, "mean"]
+        and [row[name] for name in parts] == ["gradient", True, 1, True, False, False, "mean", None]
     )
     for row in found:
         if row["strategy"] == "snn":

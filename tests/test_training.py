@@ -1,8 +1,10 @@
 """Training against a bare PyTorch loop, to the last bit; evaluation against scikit-learn."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
@@ -10,9 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alss_ray import training
+from alss_ray.config import Experiment
+from alss_ray.generators import Vae
+from alss_ray.generators.base import Embedding
 from alss_ray.labelled import LabelledSet
+from alss_ray.strategies import Snn
 from alss_ray.tasks import Digits
-from alss_ray.training import batch_order, evaluate, fit
+from alss_ray.training import batch_order, evaluate, fit, training_set
 
 TASK = Digits()
 
@@ -146,3 +152,25 @@ def test_batches_run_through_epochs_in_random_order(size: int, iterations: int, 
 def test_a_set_smaller_than_the_batch_is_used_whole(size: int) -> None:
     order = batch_order(size, 4, 64, seeded())
     assert order.sort(1).values.tolist() == [list(range(size))] * 4
+
+
+class Constant(nn.Module):
+    """G whose images are grey all over: a point's one coordinate is their brightness."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        return points.view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+
+
+def test_decoded_images_stand_beside_the_samples_with_the_same_labels() -> None:
+    brightness = torch.rand(1100, 1, generator=seeded(7))  # more than are decoded at once
+    some = dataclasses.replace(samples(1100), points=brightness)
+    embedding = Embedding(nn.Identity(), Constant(), brightness)
+    experiment = Experiment(task=TASK, strategy=Snn(), generator=Vae(latent_dim=1), decoded_beside=True)
+    both = training_set(experiment, some, embedding)
+    assert torch.equal(both.images[:1100], some.images)
+    wanted = np.rint(brightness.numpy() * np.float32(255))[:, :, None, None]
+    assert np.array_equal(both.images[1100:].numpy(), np.broadcast_to(wanted, (1100, 1, 8, 8)))
+    assert torch.equal(both.targets, torch.cat([some.targets, some.targets]))
+    assert both.made.tolist() == [False] * 1100 + [True] * 1100
+    plain = dataclasses.replace(experiment, decoded_beside=False)
+    assert training_set(plain, some, embedding) is some
