@@ -34,6 +34,7 @@ VARIANTS = {
     "SNN, α = 0": ("ablation", SNN | {"direction": "none"}),
     "SNN, duplicates counted as labels": ("ablation", SNN | {"exclude_labelled": False}),
     "SNN, decoded images in place of real ones": ("ablation", SNN | {"decoded": True}),
+    "SNN, decoded images beside real ones": ("decoded", SNN | {"decoded_beside": True}),
     "SNN, a fresh network every round": ("ablation", SNN | {"retrain": True}),
     "SNN, 450 iterations a round": ("iterations", {"strategy": "snn"}),
     "random selection, 450 iterations a round": ("iterations", {"strategy": "random"}),
